@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, never by the dashboard
     import torch
@@ -67,9 +68,15 @@ class Config(BaseModel):
                 f"Valid keys: {', '.join(cls.model_fields) or 'none'}.",
             )
         try:
-            return cls.model_validate({k: None if v in ("", "none", "None") else v for k, v in values.items()})
+            empty = {key for key, v in values.items() if v in ("", "none", "None") and _optional(cls.model_fields[key])}
+            return cls.model_validate({key: None if key in empty else v for key, v in values.items()})
         except ValidationError as error:
             raise InputError(subject, "; ".join(_explain(e) for e in error.errors()), "Mend the value and try again.") from error
+
+
+def _optional(field: FieldInfo) -> bool:
+    """Whether a field may be left empty, which is not the same as an empty text."""
+    return type(None) in get_args(field.annotation)
 
 
 def _explain(error: Any) -> str:
@@ -242,6 +249,7 @@ class Task(ABC):
     Training: ClassVar[type[TrainConfig]]
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
+    labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
 
     # --- simulate -----------------------------------------------------------------------------------------------
     @abstractmethod

@@ -138,3 +138,14 @@ class Training(TrainConfig):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
         return self
+
+
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "SpotNet": {},
+    "SpotNet, quick (10 min on 2 cores)": {"clips_per_epoch": 4096, "epochs": 15, "learning_rate": 1.5e-3},
+    "SimpleCNN": {"model": "SimpleCNN"},
+    "ParkCNN": {"model": "ParkCNN"},
+    "ParkCNN no pooling": {"model": "ParkCNN no pooling"},
+    "ResNet2D": {"model": "ResNet2D"},
+    "ResNet3D": {"model": "ResNet3D", "width": 16},
+}

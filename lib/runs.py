@@ -1,0 +1,408 @@
+"""The run folder, `checkpoints/<task>/<run_id>/`: the only channel between a job and the world.
+
+Plain files, each written whole or not at all, so that any number of processes and machines on a shared file system
+can look on. Needs no database and never imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lib import __version__
+from lib.task import InputError
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
+SHIPPED_PREFIX = "shipped-"
+HEARTBEAT_S = 2.0  # the trainer renews status.json at least this often
+STALE_S = 30.0  # a heartbeat older than this is a dead one, seen from another machine
+ROOT = Path(__file__).resolve().parent.parent  # the repository
+TRASH = ".trash"
+
+
+class Cancelled(BaseException):
+    """Raised in the trainer by the handler of the signal that asks it to stop; not an error."""
+
+
+def home() -> Path:
+    """Folder of `checkpoints/` and `data/`: the environment variable LIGHTBENCH_HOME, else the repository."""
+    chosen = os.environ.get("LIGHTBENCH_HOME", "")
+    return Path(chosen).expanduser().resolve() if chosen else ROOT
+
+
+def checkpoints_dir() -> Path:
+    """Where runs are made; need not exist yet."""
+    return home() / "checkpoints"
+
+
+def data_dir() -> Path:
+    """Where users put their files; need not exist yet."""
+    return home() / "data"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: temporary name beside it, flushed to disk, then renamed.
+
+    Raises OSError (disk full, no permission); nothing is left behind then and an older file stays as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _replace(source: Path, target: Path, attempts: int = 20) -> None:
+    """Rename; Windows refuses for an instant while somebody reads the target."""
+    for left in reversed(range(attempts)):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if os.name != "nt" or not left:
+                raise
+            time.sleep(0.05)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value atomically. Raises ValueError on NaN: JSON has none."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value, or None where there is no such file or it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+
+
+class Status(BaseModel):
+    """status.json: what a run says of itself. Times are unix seconds.
+
+    `epoch` counts finished epochs; `step` of `steps_per_epoch` is the place within the current one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: State = "queued"
+    epoch: int = 0
+    epochs: int = 0
+    step: int = 0
+    steps_per_epoch: int = 0
+    eta_s: float | None = None
+    created_at: float = 0.0
+    started_at: float | None = None
+    heartbeat_at: float | None = None
+    finished_at: float | None = None
+    metric: str = ""
+    unit: str = ""
+    goal: Literal["min", "max"] = "min"
+    best_value: float | None = None
+    best_epoch: int | None = None
+    loss: float | None = None  # mean training loss of the last epoch
+    reason: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trainer closed the run itself."""
+        return self.state in FINISHED
+
+    @property
+    def progress(self) -> float:
+        """Share of the work that is done, 0 to 1."""
+        if self.state == "done":
+            return 1.0
+        within = self.step / self.steps_per_epoch if self.steps_per_epoch else 0.0
+        return min(1.0, (self.epoch + within) / self.epochs) if self.epochs else 0.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. Every read tolerates files that are not there yet."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """Folder name; unique within a task."""
+        return self.folder.name
+
+    @property
+    def task(self) -> str:
+        """Name of the task it belongs to."""
+        return self.folder.parent.name
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with the repository: readable, never changed."""
+        return self.id.startswith(SHIPPED_PREFIX)
+
+    @property
+    def name(self) -> str:
+        """The user's name for it, else its id."""
+        return str(self.about().get("name") or self.id)
+
+    def about(self) -> dict[str, Any]:
+        """config.json without the settings: task, name, executor, created_at, version."""
+        return {key: value for key, value in (read_json(self.folder / "config.json") or {}).items() if key != "config"}
+
+    def config(self) -> dict[str, Any]:
+        """The settings it trains with: values of the task's Training."""
+        return dict((read_json(self.folder / "config.json") or {}).get("config", {}))
+
+    def status(self) -> Status:
+        """What the run says of itself; `lib.jobs.state` adds whether its process lives."""
+        try:
+            return Status.model_validate(read_json(self.folder / "status.json") or {})
+        except ValidationError:
+            return Status(state="failed", reason="status.json is damaged.")
+
+    def set_status(self, **changes: Any) -> Status:
+        """Change fields of status.json and return the whole. Only the trainer does this once it has started."""
+        status = Status.model_validate(self.status().model_dump() | changes)
+        write_json(self.folder / "status.json", status.model_dump())
+        return status
+
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv: one row per finished epoch; empty before the first."""
+        try:
+            return pd.read_csv(StringIO((self.folder / "metrics.csv").read_text(encoding="utf-8")))
+        except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError):
+            return pd.DataFrame()
+
+    def log(self, lines: int = 200) -> str:
+        """The last lines of log.txt."""
+        try:
+            with (self.folder / "log.txt").open("rb") as stream:
+                stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, stream.tell() - 400 * lines))
+                text = stream.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def proc(self) -> dict[str, Any] | None:
+        """proc.json: the process or cluster job behind the run; written by its executor."""
+        values = read_json(self.folder / "proc.json")
+        return values if isinstance(values, dict) else None
+
+    def sheet(self) -> dict[str, Any] | None:
+        """sheet.json, the result sheet, or None before it is built."""
+        values = read_json(self.folder / "sheet.json")
+        return values if isinstance(values, dict) else None
+
+    def test_predictions(self) -> pd.DataFrame | None:
+        """Columns `predicted.*`, `true.*` and `sample.*` of every test sample, or None before the end of training."""
+        path = self.folder / "test_predictions.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+    def has_model(self) -> bool:
+        """Whether it can predict: true from the first improvement on validation."""
+        return (self.folder / "model.safetensors").exists()
+
+    def resumable(self) -> bool:
+        """Whether training can go on from `last.ckpt`, or from the start where it had saved nothing yet."""
+        return self.status().state != "done"
+
+    def params_summary(self, defaults: Mapping[str, Any] | None = None) -> str:
+        """The settings that differ from `defaults` (all where None) as `key=value, …`."""
+        shown = {k: v for k, v in self.config().items() if defaults is None or defaults.get(k) != v}
+        return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def create(task: str, config: Mapping[str, Any], name: str = "", executor: str = "local") -> Run:
+    """Make the folder of a new run, queued, from plain JSON settings.
+
+    The id is `<UTC time>-<name or model>-<4 hex digits>`; a name that starts with `shipped-` gives exactly that id.
+    Raises InputError where a shipped run of that name exists already.
+    """
+    now = time.time()
+    slug = re.sub(r"[^a-z0-9]+", "-", (name or str(config.get("model", "")) or "run").lower()).strip("-")[:40] or "run"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    run_id = slug if slug.startswith(SHIPPED_PREFIX) else f"{stamp}-{slug}-{secrets.token_hex(2)}"
+    run = Run(checkpoints_dir() / task / run_id)
+    try:
+        run.folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(f"run {run_id!r}", "a run of that id exists already", "Choose another name.") from error
+    about = {"task": task, "name": name, "executor": executor, "created_at": now, "version": __version__}
+    write_json(run.folder / "config.json", about | {"config": dict(config)})
+    write_json(run.folder / "status.json", Status(created_at=now, epochs=int(config.get("epochs", 0))).model_dump())
+    return run
+
+
+def list_runs(task: str | None = None, shipped_first: bool = False) -> list[Run]:
+    """All runs, or a task's: newest first, the shipped ones after them (or before)."""
+    found = list(_walk(checkpoints_dir(), task))
+    if checkpoints_dir() != ROOT / "checkpoints":  # shipped models are there wherever the user's own runs live
+        mine = {(run.task, run.id) for run in found}
+        found += [run for run in _walk(ROOT / "checkpoints", task) if run.shipped and (run.task, run.id) not in mine]
+    found.sort(key=lambda run: run.id, reverse=True)
+    return sorted(found, key=lambda run: run.shipped, reverse=shipped_first)
+
+
+def _walk(folder: Path, task: str | None) -> Iterator[Run]:
+    for parent in _subfolders(folder):
+        if task in (None, parent.name):
+            yield from (Run(child) for child in _subfolders(parent) if (child / "config.json").exists())
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def find(text: str, task: str | None = None) -> Run:
+    """The run of that id, `task/id`, folder, or beginning of an id that only one run has.
+
+    Raises InputError naming the nearest ones, or all that begin like that.
+    """
+    runs = list_runs(task)
+    exact = [run for run in runs if text in (run.id, f"{run.task}/{run.id}")]
+    exact += [run for run in runs if text and run.folder == Path(text).expanduser().resolve() and run not in exact]
+    matches = exact or [run for run in runs if text and (run.id.startswith(text) or f"{run.task}/{run.id}".startswith(text))]
+    if len(matches) == 1:
+        return matches[0]
+    names = [f"{run.task}/{run.id}" for run in (matches or runs)]
+    if matches:
+        raise InputError(f"run {text!r}", f"{len(matches)} runs match", f"Choose one of: {', '.join(names[:8])}.")
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.3) or names[:3]
+    remedy = f"Nearest: {', '.join(near)}." if near else "There are no runs yet."
+    raise InputError(f"run {text!r}", "there is no such run", remedy)
+
+
+def default_model(task: str) -> Run:
+    """The shipped run with the best validation value. Raises InputError where none is shipped."""
+    shipped = [run for run in list_runs(task) if run.shipped and run.has_model()]
+    if not shipped:
+        raise InputError(f"task {task!r}", "no model is shipped for it", "Train one, or name the run to use.")
+
+    def rank(run: Run) -> tuple[bool, float, str]:
+        status = run.status()
+        value = status.best_value if status.best_value is not None else 0.0
+        return status.best_value is None, value if status.goal == "min" else -value, run.id
+
+    return min(shipped, key=rank)
+
+
+def delete(run: Run) -> Path:
+    """Move a run to the trash and return where it is now; `restore` brings it back.
+
+    Raises InputError for a shipped run and for one that is being trained.
+    """
+    status = run.status()
+    if run.shipped:
+        raise InputError(f"run {run.id}", "it ships with Lightbench and cannot be deleted", "Delete your own runs only.")
+    if status.state == "running" and time.time() - (status.heartbeat_at or 0.0) < 3 * HEARTBEAT_S:
+        raise InputError(f"run {run.id}", "it is being trained", "Cancel it first.")
+    target = checkpoints_dir() / TRASH / run.task / run.id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    run.folder.replace(target)
+    return target
+
+
+def trash() -> list[Path]:
+    """Deleted runs that can be restored, newest first."""
+    found = [child for parent in _subfolders(checkpoints_dir() / TRASH) for child in _subfolders(parent)]
+    return sorted(found, key=lambda path: path.name, reverse=True)
+
+
+def restore(path: Path) -> Run:
+    """Bring a deleted run back. Raises InputError where it is not in the trash."""
+    run = Run(checkpoints_dir() / path.parent.name / path.name)
+    if path not in trash():
+        raise InputError(f"run {path.name}", "it is not in the trash", "See `python -m lib jobs list` for the runs that exist.")
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(run.folder)
+    return run
+
+
+class Reporter:
+    """The trainer's side of status.json and log.txt: a thread renews the heartbeat, `update` sets what it says.
+
+    An inactive reporter (any rank but 0) writes nothing.
+    """
+
+    def __init__(self, run: Run, on_progress: Callable[[Status], None] | None = None, active: bool = True) -> None:
+        self.run, self.on_progress, self.active = run, on_progress, active
+        self.status = run.status()
+        self.log = logging.getLogger(f"lightbench.run.{run.task}.{run.id}")
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Report `running` with a fresh heartbeat until the block ends; `close` tells how it ended."""
+        handler: logging.Handler = logging.NullHandler()
+        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.log.propagate = False
+        self.log.setLevel(logging.INFO)
+        try:
+            now = time.time()
+            started = {"started_at": self.status.started_at or now, "finished_at": None, "eta_s": None, "reason": ""}
+            self.update(write=True, state="running", **started)
+            if self.active:
+                handler = logging.FileHandler(self.run.folder / "log.txt", encoding="utf-8")
+                handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+                thread.start()
+            self.log.addHandler(handler)
+            yield
+        finally:
+            self._stop.set()
+            if thread.is_alive():
+                thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            try:
+                self.update(write=True)
+            except OSError as error:  # the trainer meets the same trouble at its next write and reports it
+                self.log.warning("heartbeat not written: %s", error)
+
+    def update(self, write: bool = False, **changes: Any) -> None:
+        """Set fields of the status; they reach the disk with the next heartbeat, or at once with `write`."""
+        with self._lock:
+            self.status = self.status.model_copy(update=changes | {"heartbeat_at": time.time()})
+            if write and self.active:
+                write_json(self.run.folder / "status.json", self.status.model_dump())
+        if changes and self.on_progress is not None and not self.status.finished:
+            self.on_progress(self.status)
+
+    def close(self, state: State, reason: str = "") -> None:
+        """Write how it ended, even on a full disk."""
+        final = {"state": state, "reason": reason, "eta_s": None, "finished_at": time.time()}
+        try:
+            self.update(write=True, **final)
+        except OSError as error:  # no room for a new file: the old one's room is still there
+            self.log.warning("status written in place: %s", error)
+            with suppress(OSError), (self.run.folder / "status.json").open("r+b") as stream:
+                stream.write(json.dumps(self.status.model_dump()).encode())
+                stream.truncate()
+        for handler in list(self.log.handlers):
+            self.log.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,231 @@
+"""The warm worker: reads requests as JSON lines on stdin and answers on stdout, so that the dashboard never loads torch.
+
+Request  {"id", "op", "payload"}
+Reply    {"id", "event": "progress", "fraction", "text"} …, then {"id", "event": "result", "value"}
+         or {"id", "event": "error", "subject", "problem", "remedy"}
+One request at a time. Uploads are parsed here, in a process that may run out of memory or crash alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from lib import export, predict, runs, sheet, tasks
+from lib import model as models
+from lib.model import Model
+from lib.runs import Run
+from lib.task import Config, InputError, Samples, Task
+from lib.uploads import Expansion, expand
+
+Progress = Callable[[float, str], None]
+Operation = Callable[[Mapping[str, Any], Progress], dict[str, Any]]
+MODELS_KEPT = 3
+PROGRESS_EVERY_S = 0.1
+MAX_THREADS = 8  # more do not make small networks faster, and trainings run beside us
+log = logging.getLogger("lightbench")
+
+
+# --- operations: a payload in, JSON values out ----------------------------------------------------------------------
+def _ping(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{} -> {pid}."""
+    return {"pid": os.getpid()}
+
+
+def _warm(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task} -> {run}: load the task's default model and run it once, so that the first prediction is quick too."""
+    task = tasks.get(payload["task"])
+    try:
+        run = runs.default_model(task.name)
+    except InputError:
+        return {"run": None}
+    model = load_model(run)
+    model.predict(task.simulate(task.Simulation(), 1, np.random.default_rng(0)))
+    return {"run": run.id}
+
+
+def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, run, files: [{path, name}], acquisition, output} -> {n, failures, skipped, seconds}; files in `output`."""
+    started = time.monotonic()
+    task = tasks.get(payload["task"])
+    run = runs.find(payload["run"], task.name) if payload.get("run") else runs.default_model(task.name)
+    model, acquisition = load_model(run), _acquisition(task, payload)
+    output = Path(payload["output"])
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=output) as folder:
+        found = expand(_sources(payload), task.suffixes, Path(folder))
+        prediction = predict.predict_files(model, found.files, acquisition, on_progress, found.failures)
+    predict.save(prediction, output)
+    return _outcome(int(prediction.predicted.sum()), prediction.failures, found) | {"seconds": time.monotonic() - started}
+
+
+def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, files, acquisition, output} -> {n, failures, skipped, files: [{path, name}]}.
+
+    `output` gets the samples and readings.parquet; what was in archives stays unpacked beside them, so that raw files
+    can be copied later.
+    """
+    task = tasks.get(payload["task"])
+    acquisition, output = _acquisition(task, payload), Path(payload["output"])
+    parts: list[Samples] = []
+    failures: list[tuple[str, str]] = []
+    unpacked = output / "unpacked"
+    unpacked.mkdir(parents=True, exist_ok=True)
+    found = expand(_sources(payload), task.suffixes, unpacked)
+    for number, (path, name) in enumerate(found.files):
+        samples = predict.read_file(task, path, name, acquisition)
+        if isinstance(samples, str):
+            failures.append((name, samples))
+        else:
+            parts.append(samples)
+        on_progress(0.9 * (number + 1) / len(found.files), f"{number + 1} of {len(found.files)}: {name}")
+    if parts:
+        samples = Samples.concat(parts)
+        samples.save(output)
+        task.inspect(samples, acquisition).to_parquet(output / "readings.parquet")
+    files = [{"path": str(path), "name": name} for path, name in found.files]
+    return _outcome(sum(map(len, parts)), [*failures, *found.failures], found) | {"files": files}
+
+
+def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, acquisition, seed} -> {simulation, training, acquisition, panels} of inspected samples."""
+    task = tasks.get(payload["task"])
+    samples = Samples.load(Path(payload["folder"]))
+    if payload.get("rows") is not None:
+        samples = samples.take(np.asarray(payload["rows"], int))
+    if not len(samples):
+        raise InputError("calibration", "no samples are kept", "Keep at least one and try again.")
+    result = task.calibrate(samples, _acquisition(task, payload), np.random.default_rng(payload.get("seed", 0)))
+    if result is None:
+        raise InputError(task.title, "it has no calibration from real samples", "Set the simulator by hand.")
+    return {
+        "simulation": result.simulation.model_dump(mode="json"), "training": result.training,
+        "acquisition": result.acquisition, "panels": [panel.to_json() for panel in result.panels],
+    }  # fmt: skip
+
+
+def _sheet(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{run, output, format: html|pdf} -> {path}: `output` is the file to write, or the folder to write it into."""
+    run, output, form = _run(payload), Path(payload["output"]), payload.get("format", "html")
+    path = output / f"{run.id}.{form}" if output.is_dir() else output
+    return {"path": str(sheet.save(run, path, form))}
+
+
+def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{run, format: onnx|safetensors, output} -> {path}: `output` is the folder to write into."""
+    return {"path": str(export.export(_run(payload), payload["format"], Path(payload["output"])))}
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "calibrate": _calibrate,
+    "sheet": _sheet, "export": _export,
+}  # fmt: skip
+
+
+# --- what they share ------------------------------------------------------------------------------------------------
+def load_model(run: Run) -> Model:
+    """The run's model, kept warm; read again when its weights have changed on disk."""
+    path = run.folder / "model.safetensors"
+    return _cached(run, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=MODELS_KEPT)
+def _cached(run: Run, mtime_ns: int) -> Model:
+    return models.load(run, tasks.get(run.task))
+
+
+def _run(payload: Mapping[str, Any]) -> Run:
+    return runs.find(payload["run"], payload.get("task"))
+
+
+def _acquisition(task: Task, payload: Mapping[str, Any]) -> Config:
+    return task.Acquisition.parse(payload.get("acquisition") or {}, "acquisition settings")
+
+
+def _sources(payload: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """The payload's files, folders and archives with the names to show."""
+    return [(Path(file["path"]), str(file.get("name") or Path(file["path"]).name)) for file in payload["files"]]
+
+
+def _outcome(n: int, failures: Iterable[tuple[str, str]], found: Expansion) -> dict[str, Any]:
+    return {
+        "n": n,
+        "failures": [{"file": name, "error": error} for name, error in failures],
+        "skipped": [{"file": name, "reason": reason} for name, reason in found.skipped],
+    }
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+def serve() -> None:
+    """Answer requests until stdin closes. Everything that libraries print goes to stderr, the log."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    _limit_threads()
+    for line in sys.stdin:
+        if line.strip():
+            answer(line, replies)
+
+
+def _limit_threads() -> None:
+    """Use the cores, but not more than helps; OMP_NUM_THREADS decides where it is set."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(MAX_THREADS, os.cpu_count() or 1)))
+
+
+def answer(line: str, replies: TextIO) -> None:
+    """Do one request and write its replies; whatever goes wrong becomes an error reply."""
+    identity: Any = None
+    try:
+        request = json.loads(line)
+        identity, name = request["id"], request["op"]
+        if name not in OPERATIONS:
+            raise InputError(f"operation {name!r}", "there is no such operation", f"Operations: {', '.join(OPERATIONS)}.")
+        value = OPERATIONS[name](request.get("payload") or {}, _reporter(identity, replies))
+        reply: dict[str, Any] = {"event": "result", "value": value}
+        json.dumps(value, allow_nan=False)
+    except InputError as error:
+        reply = _error(error.subject, error.problem, error.remedy)
+    except MemoryError:
+        log.exception("out of memory")
+        reply = _error("the worker", "it ran out of memory", "Give smaller files, or fewer at a time.")
+    except Exception as error:
+        log.exception("a request failed")
+        told = f"it failed unexpectedly ({type(error).__name__}); the log has the details"
+        reply = _error("the worker", told, "Try again; if it happens again, report it with that log.")
+    _send(replies, {"id": identity, **reply})
+
+
+def _error(subject: str, problem: str, remedy: str) -> dict[str, Any]:
+    return {"event": "error", "subject": subject, "problem": problem, "remedy": remedy}
+
+
+def _send(replies: TextIO, reply: Mapping[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+def _reporter(identity: Any, replies: TextIO) -> Progress:
+    """Sends progress, but not more often than anybody can see."""
+    last = 0.0
+
+    def report(fraction: float, text: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if fraction >= 1 or now - last >= PROGRESS_EVERY_S:
+            last = now
+            _send(replies, {"id": identity, "event": "progress", "fraction": float(fraction), "text": text})
+
+    return report

@@ -1,0 +1,277 @@
+"""The result sheet of a run: what it was trained on, how good it is on samples it never saw, and how to make it again."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import __version__, report, tasks
+from lib.figures import curves
+from lib.runs import Run, write_atomic, write_json
+from lib.task import InputError, Panel, Task
+
+FORMATS = ("html", "pdf")
+RESAMPLES = 200
+MAX_BOOTSTRAP_ROWS = 50_000  # above it the intervals are negligible and their making is not
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas")
+UNSEEN = "Neither training nor the choice of the best epoch saw the test samples."
+
+
+def build(run: Run) -> dict[str, Any]:
+    """Score the run's test predictions; write sheet.json and model_card.md into its folder and return the sheet.
+
+    Raises InputError where the run has no test predictions yet.
+    """
+    table = run.test_predictions()
+    if table is None or table.empty:
+        raise InputError(f"run {run.id}", "it has no test predictions yet", "Let the training finish, then build its sheet.")
+    task = tasks.get(run.task)
+    predicted, truth, samples = (_part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
+    sheet: dict[str, Any] = {
+        "run": run.id, "task": run.task, "name": run.name, "created_at": datetime.now(UTC).timestamp(),
+        "metrics": metrics(task, predicted, truth, samples.get("group")),
+        "panels": [panel.to_json() for panel in [*task.sheet_panels(predicted, truth, samples), *_training_panels(run, task)]],
+        "provenance": _provenance(run, task, len(table)),
+    }  # fmt: skip
+    write_json(run.folder / "sheet.json", _plain(sheet))
+    write_atomic(run.folder / "model_card.md", _card(run, task, sheet))
+    return run.sheet() or sheet
+
+
+def _part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Columns of one prefix, without it."""
+    names = [name for name in table.columns if name.startswith(prefix)]
+    return table[names].rename(columns=lambda name: name.removeprefix(prefix))
+
+
+def _plain(value: Any) -> Any:
+    """The same JSON value without NaN and infinity, which JSON does not have: they become null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None = None) -> list[dict[str, Any]]:
+    """The task's figures of merit, the selecting one first, each with a 95 % bootstrap interval (seeded).
+
+    Whole groups are drawn where samples have one, because samples of a group are not independent.
+    """
+    scores = task.score(predicted, truth)
+    names = sorted(scores, key=lambda name: name != task.monitor.name)
+    low, high = _bootstrap(task, predicted, truth, group) if len(truth) <= MAX_BOOTSTRAP_ROWS else ({}, {})
+    return [
+        {"name": name, "value": float(scores[name]), "unit": task.monitor.unit if name == task.monitor.name else "",
+         "low": low.get(name), "high": high.get(name)}
+        for name in names
+    ]  # fmt: skip
+
+
+def _bootstrap(
+    task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Lower and upper end of the central 95 % of every score over RESAMPLES draws with replacement."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(len(truth)) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)] if group is not None else list(codes[:, None])
+    if len(members) < 2:
+        return {}, {}
+    draws = []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        draws.append(task.score(predicted.iloc[rows].reset_index(drop=True), truth.iloc[rows].reset_index(drop=True)))
+    scores = pd.DataFrame(draws).astype(float)
+    low, high = scores.quantile(0.025), scores.quantile(0.975)
+    return {str(k): float(v) for k, v in low.items()}, {str(k): float(v) for k, v in high.items()}
+
+
+def _training_panels(run: Run, task: Task) -> list[Panel]:
+    """Loss of train and validation together, and the selecting score, with the best epoch marked."""
+    history, status, monitor = run.metrics(), run.status(), task.monitor
+    if history.empty:
+        return []
+    loss = curves(history, {"train_loss": "train", "validation_loss": "validation"}, "loss", status.best_epoch)
+    told = "Loss per epoch on training and validation samples; the dotted line is the epoch whose weights were kept."
+    panels = [Panel("loss-curves", "Training and validation loss", loss, told)]
+    if monitor.name in history:
+        title = f"{monitor.name} ({monitor.unit})" if monitor.unit else monitor.name
+        score = curves(history, {monitor.name: "validation"}, title, status.best_epoch)
+        better = "lower" if monitor.goal == "min" else "higher"
+        told = f"{title} on validation samples; {better} is better. It selects the best epoch."
+        panels.append(Panel("score-curve", "Validation score", score, told))
+    return panels
+
+
+def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
+    """Where the model comes from: data, seed, settings, versions, duration, and the command that makes it again."""
+    status, about, config = run.status(), run.about(), run.config()
+    seconds = status.finished_at - status.started_at if status.finished_at and status.started_at else None
+    versions = {"lightbench": str(about.get("version") or __version__), "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    groups = {key: field.json_schema_extra for key, field in task.Training.model_fields.items()}
+    data = {
+        key: value for key, value in config.items() if isinstance(extra := groups.get(key), dict) and extra.get("group") == "data"
+    }
+    return {
+        "command": command(run, task), "seed": config.get("seed"), "test_samples": n_test, "unseen": UNSEEN,
+        "data": data, "config": config, "versions": versions, "seconds": seconds, "trained_at": status.finished_at,
+        "epochs": status.epoch, "best_epoch": status.best_epoch, "executor": about.get("executor"),
+    }  # fmt: skip
+
+
+def command(run: Run, task: Task) -> str:
+    """The command line that trains this run again: only settings that differ from the defaults."""
+    defaults = task.Training().model_dump(mode="json")
+    changed = {key: value for key, value in run.config().items() if key not in defaults or defaults[key] != value}
+    words = ["python", "-m", "lib", "train", run.task]
+    for key, value in changed.items():
+        words += ["--set", f"{key}={'' if value is None else value}"]
+    if run.name != run.id:
+        words += ["--name", run.name]
+    return shlex.join(words)
+
+
+# --- as text and pages ----------------------------------------------------------------------------------------------
+def _shown(value: Any) -> str:
+    """A number to four digits, anything else as it is."""
+    if value is None or value == "":
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _metrics_table(sheet: Mapping[str, Any]) -> pd.DataFrame:
+    rows = [
+        {"figure of merit": m["name"], "value": _shown(m["value"]), "unit": m["unit"],
+         "95 % interval": "–" if m["low"] is None else f"{_shown(m['low'])} to {_shown(m['high'])}"}
+        for m in sheet["metrics"]
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table if any(m["unit"] for m in sheet["metrics"]) else table.drop(columns="unit")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _card(run: Run, task: Task, sheet: Mapping[str, Any]) -> str:
+    """The model card in Markdown: use, data, seed, settings, figures of merit, limits, how to make it again."""
+    made = sheet["provenance"]
+    scores = "\n".join(
+        f"| {m['name']} | {_shown(m['value'])} | {_shown(m['low'])} to {_shown(m['high'])} |" for m in sheet["metrics"]
+    )
+    settings = "\n".join(f"| {key} | {_shown(value)} |" for key, value in made["config"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
+    data = ", ".join(f"{key} = {value}" for key, value in made["data"].items() if value != "")
+    return f"""# {task.title}: {run.name}
+
+Run `{run.task}/{run.id}`, made with Lightbench {made["versions"]["lightbench"]}.
+
+## Intended use
+
+{task.summary} Input: {task.input_label}. Output: {task.output_label}.
+
+## Data
+
+Seed {made["seed"]}. {data or "See the settings below"}.
+Test samples: {made["test_samples"]}. {made["unseen"]}
+
+## Figures of merit on the test samples
+
+| figure of merit | value | 95 % interval |
+|---|---|---|
+{scores}
+
+The model is the best epoch ({_shown(made["best_epoch"])}) on validation, chosen by {task.monitor.name}.
+
+## Limits
+
+- The figures hold for samples like those of the data above; for others they say nothing.
+- Predictions that the task can tell to be outside are marked, with the reason; that check is not complete.
+- Intervals are calibrated on validation samples of the same kind as the test samples.
+
+## Settings
+
+| setting | value |
+|---|---|
+{settings}
+
+Made with {versions}, in {_duration(made["seconds"])}.
+
+## How to make it again
+
+```
+{made["command"]}
+```
+"""
+
+
+def html(run: Run) -> str:
+    """The sheet as one self-contained page that prints on A4, with a line to sign.
+
+    The sheet is built first where the run has none. Raises InputError where the run is not ready for one.
+    """
+    sheet = run.sheet() or build(run)
+    task, made = tasks.get(run.task), sheet["provenance"]
+    facts = {
+        "Run": f"{run.task}/{run.id}",
+        "Measures": f"{task.output_label}, from {task.input_label}",
+        "Trained": f"{_date(made['trained_at'])}, {made['epochs']} epochs in {_duration(made['seconds'])}, seed {made['seed']}",
+        "Tested on": f"{made['test_samples']} samples. {made['unseen']}",
+        "Sheet made": _date(sheet["created_at"]),
+    }
+    told = "On the test samples; intervals from resampling them (95 %, bootstrap)."
+    panels = [
+        Panel("metrics", "Figures of merit", _metrics_table(sheet), told),
+        *(Panel.from_json(panel) for panel in sheet["panels"]),
+        Panel(
+            "settings",
+            "Settings",
+            pd.DataFrame([(k, _shown(v)) for k, v in made["config"].items()], columns=["setting", "value"]),
+        ),
+        Panel("again", "How to make it again", f"```\n{made['command']}\n```"),
+    ]
+    footer = "Made with " + ", ".join(f"{name} {number}" for name, number in made["versions"].items()) + "."
+    return report.page(
+        f"{task.title}: {run.name}", facts, panels, kicker="Lightbench · result sheet", footer=footer, signature=True
+    )
+
+
+def _date(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z") if seconds else "unknown"
+
+
+def pdf(run: Run, path: Path) -> Path:
+    """The sheet as PDF at `path`, whole or not at all; returns the path. Raises InputError where no browser is found."""
+    return save(run, path, "pdf")
+
+
+def save(run: Run, path: Path, format_: str) -> Path:
+    """Write the sheet as "html" or "pdf", whole or not at all, and return the path.
+
+    Raises InputError: another format, no test predictions yet, no browser for a PDF, a place that cannot be written to.
+    """
+    if format_ not in FORMATS:
+        raise InputError(f"format {format_!r}", "it is not known", f"Formats: {', '.join(FORMATS)}.")
+    text = html(run)
+    content = report.pdf(text, f"result sheet of {run.id}") if format_ == "pdf" else text
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise InputError(str(path), f"it cannot be written ({error.strerror or error})", "Choose another place.") from error
+    return path

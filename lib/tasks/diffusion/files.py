@@ -1,0 +1,378 @@
+"""Single-molecule clips as TIFF files: one clip in, one clip out.
+
+`read` takes what microscopes and ImageJ write (multi-page, ImageJ hyperstack, BigTIFF, LZW; 8-, 16-, 32-bit, float) and
+fits it to 16 × 64 × 64: frames and pixels that are too many are cut, missing ones are filled with background drawn from
+the clip itself, and each such step is said in `note`. What cannot be mended is refused with a sentence.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tifffile
+
+from lib.task import InputError, Samples
+from lib.tasks.diffusion import transfer
+from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Acquisition
+
+MAX_FRAMES, MIN_FRAMES = 512, 5
+MAX_SIDE_PX, MIN_SIDE_PX = 1024, 24
+MAX_BYTES = 128 * 2**20  # of declared pixel data, checked before any is read
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_STARTS = {
+    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"\x89HDF": "an HDF5 file", b"PK\x03\x04": "a ZIP archive",
+    b"GIF8": "a GIF", b"%PDF": "a PDF", b"\x93NUM": "a NumPy file",
+}  # fmt: skip
+TRUTH_COLUMNS = (
+    "file", "true_d_px2_per_frame", "true_d_um2_s", "photons", "background", "sigma_px", "exposure_fraction", "px_size_nm",
+    "frame_interval_s", "baseline_adu", "slope_adu", "excess_noise", "read_sigma_adu",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Frames of one file as they are, (T, H, W), and what the file says of time and space."""
+
+    frames: np.ndarray
+    px_size_nm: float | None
+    frame_interval_s: float | None
+    notes: tuple[str, ...]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+def read(path: Path, acquisition: Acquisition, display_name: str = "") -> Samples:
+    """One clip of one file as Samples of length 1. Raises InputError naming the file, the fault and the remedy."""
+    name = display_name or path.name
+    stack = _load(path, name)
+    frames, notes = _usable_frames(stack.frames, name)
+    notes = [*stack.notes, *notes]
+    camera, about = _camera(frames, acquisition)
+    px_size, interval, exposure, timing = _timing(stack, acquisition, name)
+    clip, fitted = _fit(frames, camera)
+    columns = {
+        "file": name, "note": "; ".join([*notes, *fitted, *timing, *about]),
+        "px_size_nm": px_size, "frame_interval_s": interval, "exposure_fraction": exposure,
+        "baseline_adu": float(camera.baseline_adu[0]), "slope_adu": float(camera.slope_adu[0]),
+        "excess_noise": float(camera.excess_noise[0]), "read_sigma_adu": _read_sigma(acquisition, camera),
+        "camera_estimated": bool(about), "n_frames": min(len(frames), CLIP_FRAMES),
+    }  # fmt: skip
+    return Samples({"clip_adu": clip[None]}, pd.DataFrame([columns]))
+
+
+def _load(path: Path, name: str) -> Stack:
+    """Frames of a TIFF, checked before pixels are read."""
+    _check_start(path, name)
+    try:
+        with tifffile.TiffFile(path) as tif:
+            _check_chain(tif, path, name)
+            series = tif.series[0]
+            _check_declared(series, name)
+            _check_complete(series, path, name)
+            notes = () if len(tif.series) == 1 else (f"first of {len(tif.series)} image series in the file",)
+            px_size, interval = _metadata(tif)
+            frames = np.asarray(series.asarray())
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            name, "does not fit into memory", "Cut out 64 × 64 px around one molecule and at most 512 frames"
+        ) from error
+    except Exception as error:  # a forged or broken file can fail anywhere in the decoder
+        raise InputError(
+            name, "is a damaged TIFF: its pixels cannot be read", "Save it again from ImageJ or copy it afresh"
+        ) from error
+    return Stack(frames.reshape(-1, *frames.shape[-2:]), px_size, interval, notes)
+
+
+def _check_start(path: Path, name: str) -> None:
+    """The first bytes say what a file is, whatever its name ends in."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise InputError(name, f"cannot be opened ({error.strerror or error})", "Check the path and the permissions") from error
+    if not start:
+        raise InputError(name, "is empty (0 bytes)", "Copy or export the clip again")
+    if not start.startswith(TIFF_STARTS):
+        other = next((kind for magic, kind in OTHER_STARTS.items() if start.startswith(magic)), "some other kind of file")
+        raise InputError(
+            name, f"is not a TIFF but {other}", "Export the clip as a TIFF stack, in ImageJ with File > Save As > Tiff"
+        )
+
+
+def _check_declared(series: tifffile.TiffPageSeries, name: str) -> None:
+    """Shape, type and size, from the header alone."""
+    axes, shape = series.axes.upper(), tuple(series.shape)
+    cut = "Cut out 64 × 64 px around one molecule and 16 to 512 frames"
+    if "S" in axes:
+        raise InputError(
+            name, f"is a colour picture ({shape[axes.index('S')]} values per pixel)", "Save the raw camera frames as grey values"
+        )
+    size = int(np.prod(shape, dtype=object)) * series.dtype.itemsize
+    if len(shape) < 2 or min(shape) < 1:
+        raise InputError(name, f"holds no image (shape {shape})", "Export the clip again as a TIFF stack")
+    long = [count for count in shape[:-2] if count > 1]
+    if len(long) > 1:
+        raise InputError(
+            name,
+            f"has several channels, slices or series ({axes} = {shape})",
+            "Save one channel of one movie as a stack of frames",
+        )
+    frames = long[0] if long else 1
+    if frames == 1:
+        raise InputError(name, "has a single frame, and D needs motion", f"Give at least {MIN_FRAMES} frames, best {CLIP_FRAMES}")
+    if frames > MAX_FRAMES:
+        raise InputError(name, f"has {frames} frames: a whole movie (at most {MAX_FRAMES})", cut)
+    if max(shape[-2:]) > MAX_SIDE_PX or size > MAX_BYTES:
+        raise InputError(
+            name,
+            f"declares {shape[-1]} × {shape[-2]} px × {frames} frames ({size / 2**20:,.0f} MiB; limit {MAX_BYTES >> 20} MiB)",
+            cut,
+        )
+    if min(shape[-2:]) < MIN_SIDE_PX:
+        raise InputError(
+            name,
+            f"is {shape[-1]} × {shape[-2]} px, too small to tell molecule from background",
+            f"Cut out at least {MIN_SIDE_PX} × {MIN_SIDE_PX} px",
+        )
+    if frames < MIN_FRAMES:
+        raise InputError(
+            name, f"has {frames} frames, too few to see diffusion", f"Give at least {MIN_FRAMES} frames, best {CLIP_FRAMES}"
+        )
+    if series.dtype.kind not in "uif":
+        raise InputError(name, f"holds {series.dtype} values", "Save it as 16-bit grey values")
+
+
+def _check_chain(tif: tifffile.TiffFile, path: Path, name: str) -> None:
+    """Whether the chain of pages ends inside the file: a cut file points to pages that are gone."""
+    kind, last = tif.tiff, tif.pages[-1]
+    length = path.stat().st_size
+    handle = tif.filehandle
+    handle.seek(last.offset)
+    tags = int.from_bytes(handle.read(kind.tagnosize), "little" if kind.byteorder == "<" else "big")
+    handle.seek(last.offset + kind.tagnosize + tags * kind.tagsize)
+    following = int.from_bytes(handle.read(kind.offsetsize), "little" if kind.byteorder == "<" else "big")
+    if following >= length:
+        raise InputError(
+            name, f"is truncated: only {len(tif.pages)} of its frames are complete ({length:,} bytes)", "Copy the file again"
+        )
+
+
+def _check_complete(series: tifffile.TiffPageSeries, path: Path, name: str) -> None:
+    """Whether the file is as long as its header says."""
+    length = path.stat().st_size
+    if series.dataoffset is not None:
+        end = series.dataoffset + series.nbytes
+    else:
+        pages = [page for page in series.pages if page is not None]
+        end = max(offset + count for page in pages for offset, count in zip(page.dataoffsets, page.databytecounts))
+    if end > length:
+        raise InputError(name, f"is truncated: {length:,} bytes of {end:,}", "Copy the file again")
+
+
+def _metadata(tif: tifffile.TiffFile) -> tuple[float | None, float | None]:
+    """Pixel size (nm) and frame interval (s) as ImageJ writes them; None where absent or not a length."""
+    info = tif.imagej_metadata or {}
+    interval = info.get("finterval")
+    unit = str(info.get("unit", "")).encode().decode("unicode_escape", "ignore").lower()
+    nm = {"micron": 1e3, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "mm": 1e6}.get(unit)
+    tag = tif.pages.first.tags.get("XResolution")
+    px_size = None
+    if nm and tag is not None:
+        pixels, length = tag.value
+        px_size = nm * length / pixels if pixels else None
+    px_size = px_size if px_size and 1 <= px_size <= 10_000 else None
+    return px_size, float(interval) if interval and 0 < interval <= 1000 else None
+
+
+def _usable_frames(frames: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
+    """The first 16 frames with content. Raises InputError where pixels are missing or say nothing."""
+    notes = []
+    if frames.dtype.kind == "f":
+        bad = int((~np.isfinite(frames)).sum())
+        if bad:
+            raise InputError(name, f"has {bad} pixels that are not numbers (NaN or infinite)", "Export the raw camera values")
+        if float(np.abs(frames).max()) > 1e9:
+            raise InputError(name, "has values beyond ±10⁹, which no camera gives", "Export the raw camera values")
+        notes.append("floating-point values: taken as linear in light")
+    elif frames.dtype.itemsize == 1:
+        notes.append("8-bit: if it was converted from 16 bits, contrast was cut and photons are less certain")
+    varies = frames.reshape(len(frames), -1)
+    blank = varies.max(axis=1) == varies.min(axis=1)
+    if blank.all():
+        raise InputError(
+            name, f"has the same value ({frames.flat[0]:g}) in every pixel", "Check the export: there is no picture in it"
+        )
+    end = len(frames) - int(np.argmin(blank[::-1]))
+    if end < len(frames):
+        notes.append(f"{len(frames) - end} blank frames at the end left out")
+    if end < MIN_FRAMES:
+        raise InputError(
+            name,
+            f"has {end} frames with a picture, too few to see diffusion",
+            f"Give at least {MIN_FRAMES} frames, best {CLIP_FRAMES}",
+        )
+    if end > CLIP_FRAMES:
+        notes.append(f"first {CLIP_FRAMES} of {end} frames used")
+    kept = frames[: min(end, CLIP_FRAMES)]
+    exact = kept.dtype.kind == "u" and kept.dtype.itemsize <= 2
+    return kept.astype(np.uint16 if exact else np.float32), notes
+
+
+# --- camera and timing ------------------------------------------------------------------------------------------------
+def _camera(frames: np.ndarray, typed: Acquisition) -> tuple[transfer.Reading, list[str]]:
+    """Camera of the clip: what was typed, and the rest from the clip, said in a note.
+
+    `e_per_adu` fixes the slope only together with the EM gain; where the gain is not typed, the clip's noise tells whether
+    there is a gain register, and without one the gain is 1.
+    """
+    excess = None if typed.em_gain is None else (2.0 if typed.em_gain > 1 else 1.0)
+    slope = None
+    if typed.e_per_adu is not None and typed.em_gain is not None and excess is not None:
+        slope = typed.em_gain * excess / typed.e_per_adu
+    read_sigma = None if typed.read_sigma_e is None or typed.e_per_adu is None else typed.read_sigma_e / typed.e_per_adu
+    known = transfer.Known(typed.baseline_adu, slope, read_sigma, excess)
+    camera = transfer.read(frames[None], known)
+    if slope is None and typed.e_per_adu is not None and camera.excess_noise[0] == 1:
+        slope = 1 / typed.e_per_adu
+        camera = transfer.read(frames[None], known._replace(slope_adu=slope, excess_noise=1.0))
+    estimated = [] if typed.baseline_adu is not None else [f"baseline {camera.baseline_adu[0]:.3g} ADU"]
+    if slope is None:
+        kind = "EMCCD" if camera.excess_noise[0] > 1 else "sCMOS or CCD"
+        gain, error = camera.slope_adu[0] / camera.excess_noise[0], camera.slope_error[0] / camera.slope_adu[0]
+        estimated.append(f"{gain:.3g} ADU/photon ± {error:.0%} ({kind})")
+    return camera, [f"camera estimated: {', '.join(estimated)}"] if estimated else []
+
+
+def _read_sigma(typed: Acquisition, camera: transfer.Reading) -> float:
+    """Read noise in ADU; 0 where it was not typed (it then counts as background light)."""
+    if typed.read_sigma_e is None:
+        return 0.0
+    gain = float(camera.slope_adu[0] / camera.excess_noise[0])
+    return typed.read_sigma_e / (typed.e_per_adu or (typed.em_gain or 1.0) / gain)
+
+
+def _timing(stack: Stack, typed: Acquisition, name: str) -> tuple[float, float, float, list[str]]:
+    """Pixel size (nm), frame interval (s), exposure fraction, each NaN where unknown, and notes."""
+    px_size = typed.px_size_nm if typed.px_size_nm is not None else stack.px_size_nm
+    interval = typed.frame_interval_s if typed.frame_interval_s is not None else stack.frame_interval_s
+    taken = [text for text, was_typed, value in (
+        (f"pixel size {px_size or 0:.4g} nm", typed.px_size_nm, stack.px_size_nm),
+        (f"frame interval {interval or 0:.4g} s", typed.frame_interval_s, stack.frame_interval_s),
+    ) if was_typed is None and value is not None]  # fmt: skip
+    notes = [f"{' and '.join(taken)} from the file"] if taken else []
+    exposure = np.nan
+    if typed.exposure_s is not None and interval is not None:
+        exposure = typed.exposure_s / interval
+        if exposure > 1 + 1e-9:
+            problem = f"exposure_s = {typed.exposure_s:g} is longer than the frame interval of {interval:g} s that the file gives"
+            raise InputError(name, problem, "Correct exposure_s, or type frame_interval_s")
+    return (np.nan if px_size is None else px_size), (np.nan if interval is None else interval), exposure, notes
+
+
+# --- fitting to 16 × 64 × 64 ------------------------------------------------------------------------------------------
+def _fit(frames: np.ndarray, camera: transfer.Reading) -> tuple[np.ndarray, list[str]]:
+    """The clip as (16, 64, 64): cut around the molecule, or filled up with background from the clip itself."""
+    count, height, width = frames.shape
+    notes = []
+    seen = camera.track.visible[0]
+    seen = seen if seen.any() else np.ones_like(seen)
+    if height > CLIP_PX or width > CLIP_PX:
+        cuts = []
+        for at, size in ((camera.track.y_px[0][seen], height), (camera.track.x_px[0][seen], width)):
+            first = int(np.clip(round((at.min() + at.max() - CLIP_PX + 1) / 2), 0, max(size - CLIP_PX, 0)))
+            cuts.append(slice(first, first + CLIP_PX))
+        frames = frames[:, cuts[0], cuts[1]]
+        place = f"x from {cuts[1].start}, y from {cuts[0].start}"
+        notes.append(
+            f"cut from {width} × {height} px to {frames.shape[2]} × {frames.shape[1]} px around the brightest track ({place})"
+        )
+    if frames.shape != (CLIP_FRAMES, CLIP_PX, CLIP_PX):
+        if min(frames.shape[1:]) < CLIP_PX:
+            notes.append(f"{frames.shape[2]} × {frames.shape[1]} px filled up with background drawn from the clip")
+        if count < CLIP_FRAMES:
+            notes.append(f"only {count} frames: the error is larger")
+        frames = _fill(frames, camera, (height, width))
+    return frames, notes
+
+
+def _fill(frames: np.ndarray, camera: transfer.Reading, shape: tuple[int, int]) -> np.ndarray:
+    """Put the frames into the middle of a clip of background: pixels far from the molecule, drawn anew (same file, same clip)."""
+    count, height, width = frames.shape
+    track = camera.track
+    if (height, width) == shape:
+        down, across = np.arange(height)[:, None] - track.y_px[0][:, None, None], np.arange(width) - track.x_px[0][:, None, None]
+        far = np.hypot(down, across) > min(transfer.SPOT_RADIUS_PX, min(shape) / 3)
+        pool = frames[far]
+    else:
+        pool = frames[frames <= np.quantile(frames, 0.9)]
+    clip = np.random.default_rng(0).choice(pool, (CLIP_FRAMES, CLIP_PX, CLIP_PX))
+    top, left = (CLIP_PX - height) // 2, (CLIP_PX - width) // 2
+    clip[:count, top : top + height, left : left + width] = frames
+    return clip
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+def write(samples: Samples, folder: Path) -> list[Path]:
+    """One ImageJ TIFF stack per clip with pixel size and interval where known, and truth.csv where truth is known.
+
+    All files are written beside their place first and then renamed, so a full disk leaves nothing half. Raises InputError
+    where a file of that name is there already: raw data are never replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = _file_names(samples.table["file"].astype(str).tolist())
+    with_truth = "true_d_px2_per_frame" in samples.table
+    targets = [folder / name for name in names] + ([folder / "truth.csv"] if with_truth else [])
+    taken = next((target for target in targets if target.exists()), None)
+    if taken is not None:
+        raise InputError(taken.name, "is there already", "Choose an empty folder: nothing is written over")
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        for row, name in enumerate(names):
+            _write_clip(samples, row, Path(temporary) / name)
+        if with_truth:
+            _write_truth(samples.table.assign(file=names), Path(temporary) / "truth.csv")
+        for target in targets:
+            (Path(temporary) / target.name).replace(target)
+    return targets
+
+
+def _file_names(names: list[str]) -> list[str]:
+    """Distinct plain file names ending in .tif, never a path."""
+    used: set[str] = set()
+    result = []
+    for name in names:
+        stem = re.sub(r"\.tiff?$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
+        stem = re.sub(r"[^\w.()+ -]", "_", stem).strip(". ")[:120] or "clip"
+        candidate, number = f"{stem}.tif", 2
+        while candidate.lower() in used:
+            candidate, number = f"{stem}-{number}.tif", number + 1
+        used.add(candidate.lower())
+        result.append(candidate)
+    return result
+
+
+def _write_clip(samples: Samples, row: int, path: Path) -> None:
+    """One clip's real frames; uint16 or float32, as they came."""
+    record = samples.table.iloc[row]
+    frames = np.asarray(samples.inputs["clip_adu"][row][: int(record["n_frames"])])
+    about: dict[str, object] = {"axes": "TYX"}
+    resolution = None
+    if np.isfinite(record["px_size_nm"]):
+        per_micron = 1000 / float(record["px_size_nm"])
+        resolution, about["unit"] = (per_micron, per_micron), "um"
+    if np.isfinite(record["frame_interval_s"]):
+        about["finterval"] = float(record["frame_interval_s"])
+    tifffile.imwrite(path, frames, imagej=True, resolution=resolution, metadata=about, photometric="minisblack")
+
+
+def _write_truth(table: pd.DataFrame, path: Path) -> None:
+    """True values and settings, one row per file."""
+    um2_s = table["true_d_px2_per_frame"] * (table["px_size_nm"] / 1000) ** 2 / table["frame_interval_s"]
+    known = table.assign(true_d_um2_s=um2_s)
+    known[[c for c in TRUTH_COLUMNS if c in known]].to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)

@@ -1,0 +1,197 @@
+"""From ADU to spots, inside the network's graph and without weights: photons, track, crop, elliptical fit.
+
+Everything is plain tensor arithmetic, so that ONNX holds it too. Shapes: B clips, T frames, H×W px; crops are C×C px. Signals
+are in noise-equivalent photons, (ADU − baseline)/slope, whose variance equals their mean for EMCCD and sCMOS alike.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CROP = 21  # px; covers ±3σ of a spot smeared at D = 30 px²/frame
+HALF = CROP // 2
+FIT_STEPS = 16
+COARSE = 2  # the track is found on a grid of 2×2 px
+
+
+@dataclass(frozen=True)
+class Spots:
+    """What the front end reads of each clip; per-frame tensors are (B, T), crops (B, T, C, C)."""
+
+    frames: Tensor  # (B, T, H, W) noise-equivalent photons above the clip's background
+    crops: Tensor  # noise-equivalent photons above the clip's background
+    inside: Tensor  # 1 where a crop pixel lies inside the field of view
+    offset: Tensor  # (B, T, 2) fitted centre minus crop centre, px
+    centre: Tensor  # (B, T, 2) fitted centre (y, x), px
+    covariance: Tensor  # (B, T, 3) fitted σ²_yy, σ²_xx, σ²_yx, px²
+    photons: Tensor  # fitted noise-equivalent photons per frame
+    local_background: Tensor  # fitted background, noise-equivalent photons/px
+    score: Tensor  # matched-filter signal-to-noise ratio at the track
+    second: Tensor  # (B,) largest matched-filter score away from the track
+    background: Tensor  # (B,) clip background
+    noise: Tensor  # (B,) standard deviation of a background pixel
+
+
+def gaussian_band(size: int, sigma: float, device: torch.device | None = None) -> Tensor:
+    """(size, size) matrix whose rows are Gaussians of unit sum, cut at 3σ: G @ image @ Gᵀ blurs, zero outside.
+
+    On small grids two matrix products are several times faster than two convolutions.
+    """
+    x = torch.arange(size, dtype=torch.float32, device=device)
+    distance = (x.unsqueeze(0) - x.unsqueeze(1)) / sigma
+    kernel = torch.exp(-0.5 * distance**2) * (distance.abs() <= 3)
+    return kernel / kernel[size // 2].sum()
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (…, h, w) images, zero outside."""
+    rows = gaussian_band(images.shape[-2], sigma, images.device)
+    columns = gaussian_band(images.shape[-1], sigma, images.device)
+    return rows @ images @ columns
+
+
+def background_level(signal: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each clip's background, (B,) each, by four rounds of clipping at 3σ."""
+    flat = signal.flatten(1)
+    mean, deviation = flat.mean(1, keepdim=True), flat.std(1, keepdim=True)
+    for _ in range(4):
+        keep = ((flat - mean).abs() <= 3 * deviation + 1e-6).to(flat.dtype)
+        count = keep.sum(1, keepdim=True).clamp(min=1)
+        mean = (flat * keep).sum(1, keepdim=True) / count
+        deviation = (((flat - mean) ** 2 * keep).sum(1, keepdim=True) / count).sqrt().clamp(min=1e-3)
+    return mean[:, 0], deviation[:, 0] * 1.014  # a Gaussian cut at 3σ has 0.986 of its standard deviation
+
+
+def smooth_track(score: Tensor) -> Tensor:
+    """Posterior of the molecule's coarse position, (B, T, h, w), by forward–backward smoothing.
+
+    The emission is the likelihood ratio exp(z²/2) of a spot of unknown brightness; between frames the position moves by a
+    mixture of a narrow and a wide Gaussian, wide enough for D = 30 px²/frame.
+    """
+    frames = score.shape[1]
+    evidence = torch.exp((score.clamp(min=0) ** 2 / 2).clamp(max=30.0))  # (B, T, h, w)
+    evidence = evidence / evidence.amax((2, 3), keepdim=True)
+
+    def move(belief: Tensor) -> Tensor:
+        mixed = 0.6 * blur(belief, 0.8) + 0.4 * blur(belief, 3.5) + 1e-7
+        return mixed / mixed.amax((1, 2), keepdim=True)
+
+    forward, backward = [torch.ones_like(evidence[:, 0])], [torch.ones_like(evidence[:, 0])]
+    for t in range(frames - 1):
+        forward.append(move(forward[-1] * evidence[:, t]))
+        backward.append(move(backward[-1] * evidence[:, frames - 1 - t]))
+    both = torch.stack(forward, 1) * torch.stack(backward[::-1], 1) * evidence
+    return both / both.sum((2, 3), keepdim=True).clamp(min=1e-30)
+
+
+def find_track(signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whole-pixel track (B, T, 2), its matched-filter score (B, T) and the best score far from it (B,)."""
+    height, width = signal.shape[2:]
+    binned = F.avg_pool2d(signal, COARSE) * COARSE  # keeps the standard deviation of a pixel
+    filter_sigma = 1.4 / COARSE
+    norm = gaussian_band(height // COARSE, filter_sigma, signal.device)[height // COARSE // 2].square().sum()
+    coarse = blur(binned, filter_sigma) / (noise.view(-1, 1, 1, 1) * norm)
+    belief = smooth_track(coarse)
+    rows, columns = coarse.shape[2:]
+    cell = belief.flatten(2).argmax(2)
+    y, x = torch.div(cell, columns, rounding_mode="floor"), cell % columns
+    at_track = coarse.flatten(2).gather(2, cell.unsqueeze(2)).squeeze(2)
+    dy = (torch.arange(rows, device=signal.device).view(1, 1, -1) - y.unsqueeze(2)).abs()
+    dx = (torch.arange(columns, device=signal.device).view(1, 1, -1) - x.unsqueeze(2)).abs()
+    near = ((dy <= 5).unsqueeze(3) & (dx <= 5).unsqueeze(2)).to(coarse.dtype)
+    # the mean of the far field's best scores: one noisy frame does not make a second molecule
+    second = (coarse - near * 1e4).amax((2, 3)).mean(1)
+    return torch.stack([y, x], 2) * COARSE, at_track, second
+
+
+def crop_at(signal: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
+    """C×C crops around whole-pixel positions (B, T, 2) and a mask of the pixels inside the field of view."""
+    height, width = signal.shape[2:]
+    reach = torch.arange(-HALF, HALF + 1, device=signal.device)
+    y, x = corner[..., 0:1] + reach, corner[..., 1:2] + reach  # (B, T, C)
+    inside = ((y >= 0) & (y < height)).unsqueeze(3) & ((x >= 0) & (x < width)).unsqueeze(2)
+    index = y.clamp(0, height - 1).unsqueeze(3) * width + x.clamp(0, width - 1).unsqueeze(2)
+    values = signal.flatten(2).gather(2, index.flatten(2)).view_as(index)
+    mask = inside.to(signal.dtype)
+    return values * mask, mask
+
+
+def fit_ellipse(crops: Tensor, mask: Tensor, background: Tensor, steps: int = FIT_STEPS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Elliptical Gaussian on a flat background, by expectation–maximisation of the Poisson likelihood.
+
+    `crops` (N, C, C) hold the background too; `background` (N,) is where the level starts and stays within a factor of two.
+    Returns centre (N, 2) from the crop's middle, covariance (N, 3) yy/xx/yx with the pixel's 1/12 included, photons (N,) and
+    background (N,).
+    """
+    data = crops.clamp(min=0)
+    axis = torch.arange(-HALF, HALF + 1, device=crops.device, dtype=crops.dtype)
+    # moments 1, y, x, yy, xx, yx of a weight map in one matrix product
+    y, x = axis.view(-1, 1).expand(CROP, CROP).flatten(), axis.view(1, -1).expand(CROP, CROP).flatten()
+    basis = torch.stack([torch.ones_like(y), y, x, y * y, x * x, y * x], 1)
+    data, mask = data.flatten(1), mask.flatten(1)
+    level = background.clamp(min=1e-2)
+    total, area = data.sum(1), mask.sum(1).clamp(min=1)
+    amount = (total - level * area).clamp(min=20.0)
+    mean = torch.zeros_like(basis[:2, 0]).expand(len(data), 2)
+    cov = torch.tensor([2.0, 2.0, 0.0], device=crops.device, dtype=crops.dtype).expand(len(data), 3)
+    for _ in range(steps):
+        vyy, vxx, vyx = cov.unbind(1)
+        det = (vyy * vxx - vyx * vyx).clamp(min=0.05)
+        my, mx = mean.unbind(1)
+        # the exponent is a quadratic form in (y, x): its coefficients times the same basis
+        a, c, b = vxx / det, vyy / det, -vyx / det
+        form = torch.stack(
+            [a * my * my + c * mx * mx + 2 * b * my * mx, -2 * (a * my + b * mx), -2 * (c * mx + b * my), a, c, 2 * b], 1
+        )
+        spot = torch.exp(-0.5 * (form @ basis.T)) * (amount / (2 * math.pi * det.sqrt())).unsqueeze(1)
+        share = data * spot / (spot + level.unsqueeze(1))
+        moments = share @ basis
+        found = moments[:, 0].clamp(min=1.0)
+        my, mx = moments[:, 1] / found, moments[:, 2] / found
+        mean = torch.stack([my, mx], 1)
+        vyy = (moments[:, 3] / found - my * my).clamp(0.3, 60)
+        vxx = (moments[:, 4] / found - mx * mx).clamp(0.3, 60)
+        limit = 0.95 * (vyy * vxx).sqrt()
+        vyx = torch.maximum(torch.minimum(moments[:, 5] / found - my * mx, limit), -limit)
+        cov = torch.stack([vyy, vxx, vyx], 1)
+        amount = found
+        level = torch.maximum(torch.minimum((total - found) / area, 2 * background + 1), 0.5 * background).clamp(min=1e-2)
+    return mean, cov, amount, level
+
+
+def read_spots(clip_adu: Tensor, camera: Tensor) -> Spots:
+    """Everything above on ADU clips (B, T, H, W); `camera` is (B, ≥ 2): baseline_adu, slope_adu, …."""
+    per_adu = 1 / camera[:, 1].clamp(min=1e-6)
+    sparse = (clip_adu[:, ::2, ::2, ::2] - camera[:, 0].view(-1, 1, 1, 1)) * per_adu.view(-1, 1, 1, 1)
+    background, noise = background_level(sparse)  # 8192 pixels give the mean to 1 % of the noise
+    level = -camera[:, 0] * per_adu - background
+    above = torch.addcmul(level.view(-1, 1, 1, 1), clip_adu, per_adu.view(-1, 1, 1, 1))
+    corner, score, second = find_track(above, noise)
+    crops, inside = crop_at(above, corner)
+    # photon noise needs the true level: the camera's offset may be mistyped, the fluctuation of the background is not
+    level = torch.maximum(background, 0.5 * noise**2).clamp(min=0.05).unsqueeze(1).expand_as(score)
+    lifted = (crops + level.view(*level.shape, 1, 1)) * inside
+    offset, covariance, photons, local = fit_ellipse(lifted.flatten(0, 1), inside.flatten(0, 1), level.flatten())
+    shape = score.shape
+    offset = offset.view(*shape, 2)
+    return Spots(
+        frames=above, crops=crops, inside=inside, offset=offset, centre=corner + offset, covariance=covariance.view(*shape, 3),
+        photons=photons.view(shape), local_background=local.view(shape), score=score, second=second,
+        background=background, noise=noise,
+    )  # fmt: skip
+
+
+def fitted_spots(spots: Spots) -> Tensor:
+    """(B, T, C, C) the elliptical Gaussians that `fit_ellipse` found, noise-equivalent photons per pixel."""
+    axis = torch.arange(-HALF, HALF + 1, device=spots.crops.device, dtype=spots.crops.dtype)
+    y = axis.view(1, 1, -1, 1) - spots.offset[..., 0].unsqueeze(-1).unsqueeze(-1)
+    x = axis.view(1, 1, 1, -1) - spots.offset[..., 1].unsqueeze(-1).unsqueeze(-1)
+    vyy, vxx, vyx = (part.unsqueeze(-1).unsqueeze(-1) for part in spots.covariance.unbind(-1))
+    det = (vyy * vxx - vyx * vyx).clamp(min=0.05)
+    form = (vxx * y * y + vyy * x * x - 2 * vyx * y * x) / det
+    return torch.exp(-0.5 * form) * (spots.photons.unsqueeze(-1).unsqueeze(-1) / (2 * math.pi * det.sqrt()))

@@ -1,0 +1,259 @@
+"""The networks: ours (SpotNet) and the original project's four families, on one front end and one output.
+
+Every network takes `clip_adu` (B, 16, 64, 64) and `camera` (B, 4: baseline_adu, slope_adu, then
+exposure fraction and σ of a still spot in px, −1 where unknown) and gives a mixture of Gaussians over log10 D (D in px²/frame), so error bars may be skewed or wide where D is not measurable.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.tasks.diffusion.features import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    HERMITE,
+    SCALARS,
+    VECTORS,
+    clip_features,
+    frame_features,
+    physics_log10_d,
+)
+from lib.tasks.diffusion.frontend import Spots, read_spots
+
+COMPONENTS = 4
+GRID = (-3.5, 2.5, 601)  # log10 D where quantiles are looked up: 0.01 apart
+QUANTILES = (0.025, 0.16, 0.84, 0.975)
+READINGS = ("log10_photons", "log10_background", "log10_sigma_px", "score", "second_spot", "largest_step_px")
+
+
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """Switch mixed precision off for the arithmetic inside; does nothing where it is off (so that exports stay plain)."""
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
+
+
+def mixture(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(log weights, means, standard deviations) of log10 D from the head's (…, 3·COMPONENTS) output."""
+    logits, means, widths = raw[..., : 3 * COMPONENTS].float().chunk(3, -1)
+    return F.log_softmax(logits, -1), means, F.softplus(widths) + 0.01
+
+
+def negative_log_likelihood(raw: Tensor, log10_d: Tensor) -> Tensor:
+    """Mean of −log p(log10 D) over the batch."""
+    weights, means, widths = mixture(raw)
+    z = (log10_d.unsqueeze(-1) - means) / widths
+    return -torch.logsumexp(weights - widths.log() - 0.5 * z**2 - 0.5 * math.log(2 * math.pi), -1).mean()
+
+
+def readings(spots: Spots) -> Tensor:
+    """(B, READINGS): what tells whether a clip is like the training data."""
+    width = 0.5 * (spots.covariance[..., 0] + spots.covariance[..., 1])
+    steps = (spots.centre[:, 1:] - spots.centre[:, :-1]).square().sum(-1).sqrt()
+    return torch.stack(
+        [
+            spots.photons.clamp(min=1).mean(1).log10(),
+            (0.5 * spots.noise**2 + 0.5 * spots.background.clamp(min=0)).clamp(min=1e-2).log10(),
+            0.5 * width.mean(1).log10(),
+            spots.score.mean(1),
+            spots.second,
+            steps.amax(1),
+        ],
+        -1,
+    )
+
+
+class Symmetry:
+    """One of the eight symmetries of the square, acting on images and on the features that have a direction."""
+
+    def __init__(self, number: int) -> None:
+        self.swap, self.flip_y, self.flip_x = bool(number & 4), bool(number & 2), bool(number & 1)
+
+    def images(self, x: Tensor) -> Tensor:
+        """(…, H, W) images."""
+        axes = [axis for axis, flip in ((-2, self.flip_y), (-1, self.flip_x)) if flip]
+        x = x.flip(axes) if axes else x
+        return x.transpose(-1, -2) if self.swap else x
+
+    def frame_features(self, f: Tensor) -> Tensor:
+        """(…, FRAME_FEATURES), as `features.frame_features` orders them."""
+        flips, orders = (self.flip_y, self.flip_x), [HERMITE.index(o[::-1] if self.swap else o) for o in HERMITE]
+        sign_plus, sign_cross = (-1.0 if self.swap else 1.0), (-1.0 if self.flip_y != self.flip_x else 1.0)
+        vector_signs = [-1.0 if flip else 1.0 for flip in flips]
+        shape_signs = [math.prod(vector_signs[axis] ** order[axis] for axis in (0, 1)) for order in HERMITE]
+        signs = [1.0] * (SCALARS - 2) + [sign_plus, sign_cross] + vector_signs * VECTORS + shape_signs
+        index = list(range(SCALARS))
+        for start in range(SCALARS, SCALARS + 2 * VECTORS, 2):
+            index += [start + 1, start] if self.swap else [start, start + 1]
+        index += [SCALARS + 2 * VECTORS + k for k in orders]
+        return (f * torch.tensor(signs, device=f.device, dtype=f.dtype))[..., torch.tensor(index, device=f.device)]
+
+
+class Estimator(nn.Module):
+    """Front end → body → mixture over log10 D; a body gives one embedding per clip."""
+
+    calibration: Tensor  # factor on the mixture's standard deviations
+    reading_low: Tensor  # range of each reading on validation clips
+    reading_high: Tensor
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Sequential(
+            nn.Linear(body.embedding + CLIP_FEATURES, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 3 * COMPONENTS)
+        )
+        with torch.no_grad():  # start at the estimate from track and widths, with components spread around it
+            self.head[-1].weight.mul_(0.1)
+            self.head[-1].bias[COMPONENTS : 2 * COMPONENTS] = torch.linspace(-0.3, 0.3, COMPONENTS)
+        self.register_buffer("calibration", torch.ones(()))
+        self.register_buffer("reading_low", torch.full((len(READINGS),), -torch.inf))
+        self.register_buffer("reading_high", torch.full((len(READINGS),), torch.inf))
+
+    def read(self, clip_adu: Tensor, camera: Tensor) -> dict[str, Tensor]:
+        """What body and head take of ADU clips: in full precision and without gradients, for it has no weights.
+
+        `clip` (B, CLIP_FEATURES), `readings` (B, READINGS), and the body's own inputs.
+        """
+        with torch.no_grad(), full_precision(clip_adu.device.type):
+            spots = read_spots(clip_adu.float(), camera.float())
+            return {"clip": clip_features(spots, camera.float()), "readings": readings(spots), **self.body.inputs(spots)}
+
+    def mixture_of(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
+        """(B, 3·COMPONENTS) raw mixture of log10 D of the clip turned by `symmetry`."""
+        embedding = self.body(read, symmetry)
+        with full_precision(embedding.device.type):
+            raw = self.head(torch.cat([embedding.float(), read["clip"]], -1))
+            logits, means, widths = raw.chunk(3, -1)
+            return torch.cat([logits, means + physics_log10_d(read["clip"]).unsqueeze(1), widths], -1)
+
+    def forward(self, clip_adu: Tensor | None = None, camera: Tensor | None = None, **read: Tensor) -> Tensor:
+        """(B, 3·COMPONENTS + READINGS): raw mixture parameters, then the clip's readings.
+
+        Takes clips, or what `read` made of them before. In training the clip is turned at random.
+        """
+        if clip_adu is not None and camera is not None:
+            read = self.read(clip_adu, camera)
+        number = int(torch.randint(8, ())) if self.training else 0
+        return torch.cat([self.mixture_of(read, Symmetry(number)), read["readings"]], -1)
+
+    def physical(self, clip_adu: Tensor, camera: Tensor) -> dict[str, Tensor]:
+        """D in px²/frame with 68 % and 95 % limits, averaged over the eight symmetries, and the out-of-range readings.
+
+        `d_px2_per_frame` is ten to the posterior mean of log10 D; limits are quantiles of the posterior. `out_of_range` has a
+        bit set for each of READINGS that lies outside what validation clips showed.
+        """
+        read = self.read(clip_adu, camera)
+        turned = torch.cat([self.mixture_of(read, Symmetry(k)).unsqueeze(1) for k in range(8)], 1)
+        weights, means, widths = (part.flatten(1) for part in mixture(turned))
+        weights = weights.exp() / 8
+        centre = (weights * means).sum(1)
+        limits = self._quantiles(weights, centre, means, widths)
+        values = read["readings"]
+        outside = ((values < self.reading_low) | (values > self.reading_high)).to(torch.float32)
+        bits = 2.0 ** torch.arange(len(READINGS), device=values.device, dtype=torch.float32)
+        names = ("d_px2_per_frame_lo95", "d_px2_per_frame_lo", "d_px2_per_frame_hi", "d_px2_per_frame_hi95")
+        power = {name: 10.0 ** limits[:, i] for i, name in enumerate(names)}
+        return {"d_px2_per_frame": 10.0**centre, **power, "out_of_range": (outside * bits).sum(1)}
+
+    def calibrate(self, outputs: Tensor, log10_d: Tensor) -> None:
+        """Set the factor on the error bars so that the 68 % interval holds 68 % of validation clips, and the readings' ranges.
+
+        `outputs` are those of `forward` (n, …). The factor is the 68 % quantile of |log10 D − centre| over the half-width of
+        the interval, as in conformal prediction; one number, so it cannot overfit.
+        """
+        weights, means, widths = mixture(outputs)
+        weights = weights.exp()
+        centre = (weights * means).sum(1)
+        limits = self._quantiles(weights, centre, means, widths)
+        half = torch.where(log10_d > centre, limits[:, 2] - centre, centre - limits[:, 1]).clamp(min=1e-4)
+        ratio = ((log10_d - centre).abs() / half).quantile(0.68)
+        values = outputs[:, 3 * COMPONENTS :]
+        edges = torch.tensor([0.001, 0.999], dtype=values.dtype, device=values.device)
+        low, high = torch.quantile(values, edges, dim=0)
+        room = 0.05 * (high - low)
+        with torch.no_grad():
+            self.calibration.mul_(ratio)
+            self.reading_low.copy_(low - room)
+            self.reading_high.copy_(high + room)
+
+    def _quantiles(self, weights: Tensor, centre: Tensor, means: Tensor, widths: Tensor) -> Tensor:
+        """(B, 4) quantiles of log10 D, by linear interpolation of the mixture's cumulative distribution on a grid."""
+        low, high, points = GRID
+        grid = torch.linspace(low, high, points, device=means.device)
+        step = (high - low) / (points - 1)
+        spread = centre.unsqueeze(1) + (means - centre.unsqueeze(1)) * self.calibration
+        z = (grid.view(1, -1, 1) - spread.unsqueeze(1)) / (widths * self.calibration).unsqueeze(1)
+        cumulative = (weights.unsqueeze(1) * 0.5 * (1 + torch.erf(z / math.sqrt(2)))).sum(-1)
+        found = []
+        for q in QUANTILES:
+            below = (cumulative < q).to(torch.int64).sum(1).clamp(1, points - 1)
+            upper = cumulative.gather(1, below.unsqueeze(1)).squeeze(1)
+            lower = cumulative.gather(1, (below - 1).unsqueeze(1)).squeeze(1)
+            part = ((q - lower) / (upper - lower).clamp(min=1e-9)).clamp(0, 1)
+            found.append(low + step * (below.to(part.dtype) - 1 + part))
+        return torch.stack(found, 1)
+
+
+class Attention(nn.Module):
+    """Pre-norm transformer layer over frames."""
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, width) → (B, T, width)."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.project(self.norm1(x)).chunk(3, -1)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = x + self.out(mixed)
+        return x + self.mlp(self.norm2(x))
+
+
+class Body(nn.Module):
+    """Turns what the front end reads into one embedding per clip."""
+
+    embedding: int
+
+    def inputs(self, spots: Spots) -> dict[str, Tensor]:
+        """Named tensors, first axis the clip, that `forward` takes."""
+        raise TypeError(f"{type(self).__name__} does not say what it reads of a spot")
+
+    def forward(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
+        """(B, embedding) of the clip turned by `symmetry`."""
+        raise TypeError(f"{type(self).__name__} does not say what it makes of a clip")
+
+
+class SpotNet(Body):
+    """Ours: a transformer over the sequence of blurred spots.
+
+    Each frame is a token: brightness, width, elongation, skew and kurtosis of the smear, and the displacements before and
+    after, so that path and blur speak about D together. What one token holds comes from the front end, so a clip is read once
+    and the weights are few.
+    """
+
+    def __init__(self, width: int, layers: int = 3) -> None:
+        super().__init__()
+        token = 4 * width
+        self.enter = nn.Sequential(nn.Linear(FRAME_FEATURES + CLIP_FEATURES, token), nn.SiLU(), nn.Linear(token, token))
+        self.position = nn.Parameter(torch.zeros(16, token))
+        self.temporal = nn.Sequential(*[Attention(token) for _ in range(layers)], nn.LayerNorm(token))
+        self.embedding = 2 * token
+
+    def inputs(self, spots: Spots) -> dict[str, Tensor]:
+        """`frames` (B, T, FRAME_FEATURES)."""
+        return {"frames": frame_features(spots)}
+
+    def forward(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
+        """Mean and maximum of the frame tokens."""
+        frames = symmetry.frame_features(read["frames"])
+        clip = read["clip"].unsqueeze(1).expand(-1, frames.shape[1], -1)
+        tokens = self.temporal(self.enter(torch.cat([frames, clip], -1)) + self.position)
+        return torch.cat([tokens.mean(1), tokens.amax(1)], -1)

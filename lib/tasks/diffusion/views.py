@@ -1,0 +1,430 @@
+"""The pictures of single-molecule clips: frames, path, MSD, and D with its error bar."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lib import figures
+from lib.task import Panel, Samples
+from lib.tasks.diffusion import estimators, localise, simulate
+from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Simulation
+
+D = "d_px2_per_frame"
+METHOD_COLOURS = {
+    "model": figures.ACCENT,
+    "MLE": figures.ORANGE,
+    "CVE": figures.BLUE,
+    "MSD fit": figures.PURPLE,
+    "trajectory bound": figures.GREY,
+}
+OVERSAMPLE = 4
+STRIP_COLUMNS = 8
+MAX_STRIPS = 3  # clips of one prediction that are shown frame by frame
+NM_PER_UM = 1000.0
+
+
+def levels(frames: np.ndarray) -> np.ndarray:
+    """uint8 frames on one grey scale, the darkest 1 % and brightest 0.05 % of pixels cut off."""
+    lo, hi = np.quantile(frames[:, ::2, ::2] if frames.size > 200_000 else frames, (0.01, 0.9995))
+    return figures.grey_levels(frames, float(lo), float(hi))
+
+
+def thumbnail(samples: Samples, row: int) -> np.ndarray:
+    """uint8 (64, 64): the brightest value of each pixel over the frames, so that a moving molecule shows as its path."""
+    record = samples.table.iloc[row]
+    clip = np.asarray(samples.inputs["clip_adu"][row], dtype=np.float32)[: int(record["n_frames"])]
+    return figures.grey_levels(clip.max(axis=0), float(np.median(clip)))
+
+
+def strip(frames: np.ndarray, track: localise.Track | None = None, row: int = 0) -> go.Figure:
+    """All frames (T, h, w) as a contact sheet of 8 per row, with the molecule's centre marked where it is visible."""
+    count, height, width = frames.shape
+    rows = -(-count // STRIP_COLUMNS)
+    cell_h, cell_w = height + 1, width + 1
+    sheet = np.full((rows * cell_h - 1, min(count, STRIP_COLUMNS) * cell_w - 1), 90, dtype=np.uint8)
+    for number, frame in enumerate(levels(frames)):
+        top, left = divmod(number, STRIP_COLUMNS)
+        sheet[top * cell_h : top * cell_h + height, left * cell_w : left * cell_w + width] = frame
+    fig = figures.figure(height=30 + 130 * rows, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    fig.add_trace(figures.image(sheet, colours="gray", scale=2))
+    if track is not None:
+        t = np.flatnonzero(track.visible[row][:count])
+        y, x = track.y_px[row][t] + t // STRIP_COLUMNS * cell_h, track.x_px[row][t] + t % STRIP_COLUMNS * cell_w
+        ring = {"symbol": "circle-open", "size": 12, "color": figures.AMBER, "line": {"width": 1.2}}
+        fig.add_scatter(
+            x=x, y=y, mode="markers", marker=ring, showlegend=False, text=[f"frame {i + 1}" for i in t], hoverinfo="text"
+        )
+    figures.pixel_axes(fig, sheet.shape, title=False)
+    return fig.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def path_figure(path_px: np.ndarray, found: localise.Track | None = None, row: int = 0) -> go.Figure:
+    """A path (T, k, 2) of sub-frame positions (y, x) coloured by frame, and the measured centres over it."""
+    frames, steps = path_px.shape[:2]
+    colour = np.repeat(np.arange(1, frames + 1), steps)
+    y, x = path_px[..., 0].ravel(), path_px[..., 1].ravel()
+    fig = figures.figure(height=420, xaxis_title="x (px)", yaxis_title="y (px)")
+    bar = {"title": {"text": "frame"}}
+    fig.add_scatter(x=x, y=y, mode="lines", line={"width": 1, "color": figures.GREY}, hoverinfo="skip", showlegend=False)
+    marker = {"color": colour, "colorscale": "Viridis", "size": 5, "colorbar": bar, "showscale": True}
+    fig.add_scatter(
+        x=x,
+        y=y,
+        mode="markers",
+        marker=marker,
+        name="true position while the shutter is open",
+        text=[f"frame {c}" for c in colour],
+    )
+    if found is not None:
+        seen = found.visible[row]
+        cross = {"symbol": "x-thin", "size": 10, "line": {"width": 2, "color": figures.ORANGE}}
+        fig.add_scatter(
+            x=found.x_px[row][seen], y=found.y_px[row][seen], mode="markers", marker=cross, name="centre measured in each frame"
+        )
+    return fig.update_yaxes(autorange="reversed", scaleanchor="x", scaleratio=1)
+
+
+def msd_figure(curves: dict[str, np.ndarray], lines: dict[str, float], interval_s: float = np.nan) -> go.Figure:
+    """MSD curves (px² per lag, index 0 = lag 1) and lines 4·D·t for each D (px²/frame) in `lines`."""
+    longest = max(len(curve) for curve in curves.values())
+    lag = np.arange(1, longest + 1)
+    known = np.isfinite(interval_s)
+    time = lag * interval_s if known else lag.astype(float)
+    fig = figures.figure(xaxis_title="lag (s)" if known else "lag (frames)", yaxis_title="MSD (px²)")
+    for (name, curve), colour in zip(curves.items(), (figures.ORANGE, figures.BLUE)):
+        fig.add_scatter(x=time[: len(curve)], y=curve, mode="lines+markers", name=name, line_color=colour)
+    for (name, d), dash, colour in zip(lines.items(), ("solid", "dash", "dot"), (figures.ACCENT, figures.PURPLE, figures.GREY)):
+        if np.isfinite(d):
+            fig.add_scatter(
+                x=time,
+                y=4 * d * lag,
+                mode="lines",
+                name=f"4Dt, {name}: D = {d:.3g} px²/frame",
+                line={"color": colour, "dash": dash},
+            )
+    return fig
+
+
+# --- Simulate ---------------------------------------------------------------------------------------------------------
+def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> list[Panel]:
+    """One simulated clip (row 0 of `sample`, with `path_px`) and a row of clips over a range of D (`series`)."""
+    frames = np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32)
+    path = np.asarray(sample.inputs["path_px"][0], dtype=float)
+    found = localise.track(estimators.noise_equivalent(sample)[:1])
+    film = figures.animation(levels(frames), scale=4, labels=[str(t + 1) for t in range(len(frames))])
+    mean = path.mean(axis=1)
+    film.add_scatter(
+        x=mean[:, 1],
+        y=mean[:, 0],
+        mode="lines",
+        line={"color": figures.AMBER, "width": 1.2},
+        name="true path",
+        visible="legendonly",
+        showlegend=True,
+    )
+    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
+    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
+    return [
+        Panel(
+            "clip",
+            "The clip as the camera records it",
+            film,
+            "Play, or drag the slider. Click “true path” in the legend to lay it over the frames.",
+        ),
+        Panel(
+            "path",
+            "Path of the molecule",
+            path_figure(path, found),
+            "Where the molecule is while the shutter is open, coloured by frame, and the centre that a fit finds in each frame. "
+            "A centre is the mean over the exposure: what happens within a frame shows only as blur.",
+        ),
+        Panel(
+            "high-resolution",
+            "Without noise, and sharper than the camera",
+            _film_high(sharp),
+            f"The light that falls on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
+        ),
+        Panel(
+            "noiseless",
+            "Without noise, at the camera's pixels",
+            strip(coarse),
+            "What a perfect camera would record. A fast molecule smears its spot: that shape tells D as well as the path does.",
+            True,
+        ),
+        Panel("msd", "Mean squared displacement", _simulated_msd(path, found, config), _MSD_TEXT),
+        Panel(
+            "photons",
+            "Photons",
+            photon_histogram(sample, config),
+            "Light of each pixel in all frames. The peak is background, the tail the molecule; the spread comes from photon "
+            "statistics, EM gain and read noise.",
+        ),
+        Panel(
+            "range",
+            "The same molecule at other speeds",
+            range_figure(series),
+            "Above: one frame. Below: mean of all frames. From slow to fast at otherwise equal settings.",
+            True,
+        ),
+        Panel(
+            "settings",
+            "In other units",
+            conditions_table(config, found),
+            "What these settings mean, and how well any analysis of centroids can do.",
+        ),
+    ]
+
+
+_MSD_TEXT = (
+    "The average squared distance after each time lag. It should follow 4Dt, but a single short clip "
+    "scatters widely and its lags are "
+    "not independent: this is why fitting the MSD, as the original project did, errs by some 80 %."
+)
+
+
+def _film_high(sharp: np.ndarray) -> go.Figure:
+    """The finer frames as a film, axes in camera pixels."""
+    film = figures.animation(figures.grey_levels(np.sqrt(sharp)), labels=[str(t + 1) for t in range(len(sharp))])
+    ticks = np.arange(0, CLIP_PX + 1, 16)
+    return film.update_xaxes(tickvals=ticks * OVERSAMPLE, ticktext=ticks).update_yaxes(
+        tickvals=ticks * OVERSAMPLE, ticktext=ticks
+    )
+
+
+def _simulated_msd(path: np.ndarray, found: localise.Track, config: Simulation) -> go.Figure:
+    """MSD of true frame means and of measured centres, with the true D and the fitted one."""
+    mean = path.mean(axis=1)
+    curves = {
+        "true centres": estimators.msd(mean[None, :, 0], mean[None, :, 1])[0],
+        "measured centres": estimators.msd(found.y_px, found.x_px, found.visible)[0],
+    }
+    fitted = float(estimators.msd_fit(found.y_px, found.x_px, found.visible)[0])
+    return msd_figure(curves, {"true": config.d_px2_per_frame, "fitted to all lags": fitted}, config.frame_interval_s)
+
+
+def photon_histogram(sample: Samples, config: Simulation) -> go.Figure:
+    """Distribution of pixel values of clip 0 in photons, logarithmic counts."""
+    values = estimators.noise_equivalent(sample)[0].ravel() * config.excess_noise
+    lo, hi = np.quantile(values, (0.0002, 0.9999))
+    edges = np.linspace(lo, max(hi, lo + 1), 70)
+    if config.em_gain == 1 and config.read_sigma_e < 0.2 and hi - lo < 200:
+        edges = np.arange(np.floor(lo) - 0.5, np.ceil(hi) + 1.5)  # whole photons
+    fig = figures.figure(xaxis_title="photo-electrons per pixel", yaxis_title="pixels", yaxis_type="log", bargap=0)
+    fig.add_bar(x=(edges[1:] + edges[:-1]) / 2, y=np.histogram(values, edges)[0], marker_color=figures.ACCENT, name="pixels")
+    return fig.add_vline(x=config.background * config.qe, line_dash="dash", annotation_text="background")
+
+
+def range_figure(series: Samples) -> go.Figure:
+    """One column per clip of `series`: a frame, and the mean of all frames; titles are the true D."""
+    clips = np.asarray(series.inputs["clip_adu"], dtype=np.float32)
+    middle = clips.shape[1] // 2
+    gap = np.full((CLIP_PX, 2), 255, np.uint8)
+    lo, hi = np.quantile(clips[:, middle], (0.01, 0.9995))
+    top = [part for clip in clips for part in (figures.grey_levels(clip[middle], float(lo), float(hi)), gap)][:-1]
+    low = [part for clip in clips for part in (figures.grey_levels(clip.mean(axis=0)), gap)][:-1]
+    sheet = np.concatenate(
+        [np.concatenate(top, axis=1), np.full((2, len(clips) * (CLIP_PX + 2) - 2), 255, np.uint8), np.concatenate(low, axis=1)]
+    )
+    fig = figures.figure(height=330, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    fig.add_trace(figures.image(sheet, colours="gray", scale=2))
+    figures.pixel_axes(fig, sheet.shape, title=False)
+    fig.update_yaxes(range=[sheet.shape[0] - 0.5, -12])
+    for i, d in enumerate(series.table["true_d_px2_per_frame"]):
+        fig.add_annotation(
+            x=i * (CLIP_PX + 2) + CLIP_PX / 2, y=-3, text=f"{d:.3g} px²/frame", showarrow=False, yanchor="bottom", font_size=12
+        )
+    return fig.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def conditions_table(config: Simulation, found: localise.Track) -> pd.DataFrame:
+    """Settings in the units of the picture, and the limits they set."""
+    exposure = config.exposure_s / config.frame_interval_s
+    width = float(np.sqrt(config.sigma_px**2 + 1 / 12 + config.d_px2_per_frame * exposure / 3))
+    light, level = config.photons * config.qe, config.background * config.qe
+    noise = float(estimators.localisation_variance(np.array(light), np.array(level), np.array(width), config.excess_noise))
+    d = config.d_px2_per_frame
+    bound = float(estimators.trajectory_bound(np.array(d), np.array(noise), exposure / 6, CLIP_FRAMES)) if d > 0 else np.nan
+    rows = [
+        ("D", f"{d:.4g}", "px²/frame"),
+        ("step per frame and axis (rms)", f"{(2 * d) ** 0.5:.3g}", "px"),
+        ("spot σ, still", f"{config.sigma_px:.3g}", "px"),
+        ("spot σ, blurred by motion", f"{width:.3g}", "px"),
+        ("camera gain", f"{config.adu_per_photon / config.qe:.4g}", "ADU/photo-electron"),
+        ("measured signal to noise", f"{np.median(found.snr):.3g}", ""),
+        ("localisation precision", f"{noise**0.5:.3g}", "px"),
+        ("least error of D from centroids", f"{bound:.0%}" if np.isfinite(bound) else "–", ""),
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "value", "unit"])
+
+
+# --- a real clip ------------------------------------------------------------------------------------------------------
+def sample_panels(samples: Samples, row: int) -> list[Panel]:
+    """What to look at when one real clip is picked: frames with the molecule marked, path, MSD, readings."""
+    one = samples.take([row])
+    found = localise.track(estimators.noise_equivalent(one), n_frames=one.table["n_frames"].to_numpy())
+    return _clip_panels(one, found, {}, "")
+
+
+def _clip_panels(one: Samples, found: localise.Track, lines: dict[str, float], suffix: str) -> list[Panel]:
+    """Frames, path and MSD of a single clip."""
+    record = one.table.iloc[0]
+    count = int(record["n_frames"])
+    frames = np.asarray(one.inputs["clip_adu"][0], dtype=np.float32)[:count]
+    estimates = estimators.baselines(one, found).iloc[0]
+    drawn = lines or {
+        "maximum likelihood": float(estimates["d_mle_px2_per_frame"]),
+        "fitted to all lags": float(estimates["d_msd_px2_per_frame"]),
+    }
+    curve = {"measured centres": estimators.msd(found.y_px, found.x_px, found.visible)[0][: count - 1]}
+    seen = found.visible[0]
+    path = np.stack([found.y_px[0][seen], found.x_px[0][seen]], axis=-1)[:, None]
+    name = record["file"]
+    return [
+        Panel(
+            f"frames{suffix}", f"Frames of {name}", strip(frames, found), "Circles mark the molecule where it is visible.", True
+        ),
+        Panel(
+            f"path{suffix}",
+            f"Path in {name}",
+            _measured_path(path, np.flatnonzero(seen) + 1),
+            "Centre of the spot in each frame.",
+        ),
+        Panel(
+            f"msd{suffix}",
+            f"Mean squared displacement of {name}",
+            msd_figure(curve, drawn, float(record["frame_interval_s"])),
+            _MSD_TEXT,
+        ),
+        Panel(f"readings{suffix}", f"Readings of {name}", readings_table(record, estimates), record["note"]),
+    ]
+
+
+def _measured_path(path: np.ndarray, frame: np.ndarray) -> go.Figure:
+    """Centres joined in order and coloured by frame."""
+    fig = figures.figure(height=420, xaxis_title="x (px)", yaxis_title="y (px)")
+    marker = {"color": frame, "colorscale": "Viridis", "size": 9, "colorbar": {"title": {"text": "frame"}}, "showscale": True}
+    line = {"width": 1, "color": figures.GREY}
+    fig.add_scatter(
+        x=path[:, 0, 1], y=path[:, 0, 0], mode="lines+markers", marker=marker, line=line, text=[f"frame {f}" for f in frame]
+    )
+    return fig.update_yaxes(autorange="reversed", scaleanchor="x", scaleratio=1)
+
+
+def readings_table(record: pd.Series, estimates: pd.Series) -> pd.DataFrame:
+    """Camera, spot and classical estimates of one clip."""
+    rows = [
+        ("camera offset", record["baseline_adu"], "ADU"),
+        ("camera gain", record["slope_adu"] / record["excess_noise"], "ADU/photon"),
+        ("photons per frame", estimates["photons_per_frame"], "photons"),
+        ("background", estimates["background_photons_px"], "photons/px"),
+        ("spot σ", estimates["spot_sigma_px"], "px"),
+        ("signal to noise", estimates["snr"], ""),
+        ("frames with a visible spot", estimates["n_visible"], ""),
+        ("D by maximum likelihood", estimates["d_mle_px2_per_frame"], "px²/frame"),
+        ("D by covariance (CVE)", estimates["d_cve_px2_per_frame"], "px²/frame"),
+        ("D by MSD fit", estimates["d_msd_px2_per_frame"], "px²/frame"),
+        ("least error of D from centroids", estimates["bound_relative_sd"], "relative"),
+    ]
+    return pd.DataFrame(
+        [(name, f"{float(value):.4g}", unit) for name, value, unit in rows], columns=["quantity", "value", "unit"]
+    )
+
+
+# --- Predict ----------------------------------------------------------------------------------------------------------
+def prediction_panels(table: pd.DataFrame, samples: Samples) -> list[Panel]:
+    """D with error bars for every file; for up to three clips also frames, path and MSD."""
+    done = table[np.isfinite(table[D].astype(float))].reset_index(drop=True) if D in table else table.iloc[:0]
+    if done.empty:
+        return [Panel("nothing", "No D to show", "No file gave a diffusion coefficient: the table says why for each.")]
+    panels = [
+        Panel(
+            "d",
+            "Diffusion coefficient",
+            interval_figure(done),
+            "Points: the model's D; thick bars: the central 68 %, thin bars: the central 95 %. Diamonds and "
+            "crosses: D from centroids alone, by "
+            "maximum likelihood and by covariance. An open point is a clip unlike anything the model was trained on.",
+            True,
+        )
+    ]
+    if len(done) > 12:
+        panels.append(
+            Panel(
+                "distribution",
+                "Distribution of D",
+                distribution_figure(done),
+                "How many clips have which D, on a logarithmic axis.",
+            )
+        )
+    if len(done) == len(samples) and len(samples) <= MAX_STRIPS:
+        found = localise.track(estimators.noise_equivalent(samples), n_frames=samples.table["n_frames"].to_numpy())
+        for row in range(len(samples)):
+            one = localise.Track(**{key: value[row : row + 1] for key, value in vars(found).items()})
+            lines = {"model": float(done[D][row]), "maximum likelihood": float(done["d_mle_px2_per_frame"][row])}
+            panels += _clip_panels(samples.take([row]), one, lines, f"-{row}" if row else "")
+    return panels
+
+
+def interval_figure(done: pd.DataFrame) -> go.Figure:
+    """Files from slow to fast, D with its intervals and the classical estimates, log axis."""
+    use = done.assign(**{D: done[D].astype(float)}).sort_values(D, kind="stable")
+    unit = "d_um2_s" if "d_um2_s" in use and use["d_um2_s"].notna().all() else D
+    scale = (use["d_um2_s"].astype(float) / use[D]).to_numpy() if unit == "d_um2_s" else np.ones(len(use))
+    position = np.arange(len(use))
+    fig = figures.figure(
+        xaxis_title="D (µm²/s)" if unit == "d_um2_s" else "D (px²/frame)",
+        xaxis_type="log",
+        height=int(np.clip(120 + 26 * len(use), 220, 1100)),
+    )
+    for level, width in (("95", 1.5), ("", 5)):
+        if f"{D}_lo{level}" in use:
+            lo, hi = (use[f"{D}_{end}{level}"].to_numpy(float) * scale for end in ("lo", "hi"))
+            x, y = np.stack([lo, hi, np.full(len(lo), np.nan)], 1).ravel(), np.repeat(position, 3)
+            name = "95 %" if level else "68 %"
+            fig.add_scatter(x=x, y=y, mode="lines", line={"width": width, "color": figures.ACCENT}, name=name, hoverinfo="skip")
+    for name, column, symbol in (("MLE", "d_mle_px2_per_frame", "diamond"), ("CVE", "d_cve_px2_per_frame", "x")):
+        if column in use:
+            values = use[column].to_numpy(float) * scale
+            marker = {"symbol": symbol, "size": 8, "color": METHOD_COLOURS[name]}
+            fig.add_scatter(x=np.where(values > 0, values, np.nan), y=position, mode="markers", marker=marker, name=name)
+    inside = use["in_domain"].astype(bool) if "in_domain" in use else np.ones(len(use), bool)
+    ends = [use[f"{D}_{end}"].to_numpy(float) * scale for end in ("lo", "hi")]
+    fig.update_xaxes(range=[np.log10(ends[0].min() / 4), np.log10(ends[1].max() * 4)])  # an MLE of "no motion" lies far left
+    symbols = np.where(inside, "circle", "circle-open")
+    marker = {"symbol": symbols, "size": 11, "color": figures.ACCENT, "line": {"width": 2, "color": figures.ACCENT}}
+    fig.add_scatter(
+        x=use[D] * scale,
+        y=position,
+        mode="markers",
+        marker=marker,
+        name="model",
+        text=use["file"],
+        hovertemplate="%{text}<br>D = %{x:.3g}<extra></extra>",
+    )
+    labels = [name if len(name) <= 34 else f"{name[:16]}…{name[-17:]}" for name in use["file"].astype(str)]
+    few = len(use) <= 40
+    return fig.update_yaxes(
+        tickvals=position if few else [],
+        ticktext=labels if few else [],
+        title_text="" if few else f"{len(use)} clips",
+        showgrid=False,
+    )
+
+
+def distribution_figure(done: pd.DataFrame) -> go.Figure:
+    """Histogram of log D, model and maximum likelihood."""
+    fig = figures.figure(xaxis_title="D (px²/frame)", yaxis_title="clips", xaxis_type="log", barmode="overlay")
+    values = {"model": done[D].to_numpy(float)}
+    if "d_mle_px2_per_frame" in done:
+        values["MLE"] = done["d_mle_px2_per_frame"].to_numpy(float)
+    positive = np.concatenate([v[v > 1e-4] for v in values.values()])
+    edges = np.linspace(np.log10(positive.min()) - 0.1, np.log10(positive.max()) + 0.1, 30)
+    for name, numbers in values.items():
+        count = np.histogram(np.log10(np.maximum(numbers, 10 ** edges[0])), edges)[0]
+        middle = 10 ** ((edges[1:] + edges[:-1]) / 2)
+        fig.add_scatter(
+            x=middle, y=count, mode="lines", line={"shape": "hvh", "color": METHOD_COLOURS[name]}, fill="tozeroy", name=name
+        )
+    return fig

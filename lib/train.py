@@ -1,0 +1,508 @@
+"""The only training loop: a run folder in, `model.safetensors` and test predictions out.
+
+Lightning brings the loop, precision, devices and nodes. Kept here: batches by number (so that every run, resumed run
+and rank sees the same data), the best weights by the task's figure of merit, and what the run folder tells the world.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import logging
+import math
+import os
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lib import tasks
+from lib.model import as_tensors, load_into, physical, save_weights
+from lib.runs import Cancelled, Reporter, Run, Status, find, write_atomic
+from lib.task import Arrays, InputError, Metric, Samples, Task, TrainConfig, TrainingData
+
+CACHE_BYTES = 512 * 2**20  # validation samples up to this size stay in memory
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
+WARMUP_SHARE = 0.03  # of all optimiser steps
+CLIP_NORM = 1.0
+LAST = "last.ckpt"
+
+OnProgress = Callable[[Status], None]
+
+
+def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None) -> Status:
+    """Train a run to its end, from the start or from its `last.ckpt`, and return its final status.
+
+    Never raises for what goes wrong while training: the run's status is then `failed` with a one-sentence reason and
+    the traceback is in its log. `Cancelled` (raised by the command's signal handler) ends as `cancelled`.
+    """
+    reporter = Reporter(run, on_progress, active=int(getattr(rank_zero_only, "rank", 0)) == 0)
+    threads = torch.get_num_threads()
+    try:
+        with torch.random.fork_rng(), _quiet_lightning(), reporter.beating():
+            _fit(run, resume, reporter)
+        reporter.close("done")
+    except (Cancelled, KeyboardInterrupt):
+        reporter.log.info("cancelled; resume goes on from the last finished epoch")
+        reporter.close("cancelled")
+    except Exception as error:  # noqa: BLE001 - whatever it was, the run must say why it ended
+        reporter.log.error("%s", traceback.format_exc())
+        reporter.close("failed", explain(error))
+    finally:
+        torch.set_num_threads(threads)
+    return reporter.status
+
+
+def explain(error: BaseException) -> str:
+    """One sentence on why training stopped, and what helps."""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full: free some space, then resume this run."
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in first_line:
+        return "There is not enough memory: choose a smaller batch_size, then start again."
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error.strerror or first_line} ({error.filename or 'no name given'})."
+    return f"Training stopped on an unexpected error ({type(error).__name__}: {first_line}); the log has the details."
+
+
+def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
+    task = tasks.get(run.task)
+    config = task.Training.parse(run.config(), subject=f"run {run.id}")
+    torch.set_num_threads(config.threads or max(1, _cores() // (config.devices if config.accelerator == "cpu" else 1)))
+    checkpoint = run.folder / LAST if resume and (run.folder / LAST).exists() else None
+    fresh = {} if checkpoint else {"epoch": 0, "step": 0, "best_value": None, "best_epoch": None, "loss": None}
+    goal = {"metric": task.monitor.name, "unit": task.monitor.unit, "goal": task.monitor.goal}
+    reporter.update(write=True, epochs=config.epochs, **goal, **fresh)
+    torch.manual_seed(config.seed)
+    network = task.network(config)
+    if config.start_from and checkpoint is None:
+        load_into(network, find(config.start_from, run.task).folder / "model.safetensors", f"run {config.start_from}")
+    data = task.training_data(config)
+    bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs)
+    learner = Learner(task, config, network, data, bookkeeper)
+    trainer = _trainer(run, config, bookkeeper)
+    trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        _finish(run, learner, bookkeeper, reporter, trainer.strategy.root_device)
+
+
+def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, device: torch.device) -> None:
+    """Best weights, their uncertainty fitted on validation, then the test data: once."""
+    books.close()
+    if books.best_value is None:
+        problem = f"{books.metric.name} was never a number on validation"
+        raise InputError("training", problem, "Lower learning_rate and try again.")
+    task, network = learner.task, learner.network.eval().to(device)
+    load_into(network, run.folder / "model.safetensors", f"run {run.id}")
+    outputs, targets = _validation_outputs(learner, device)
+    task.fit_uncertainty(network.cpu(), outputs, targets)
+    value = f"{books.best_value:.6g} {books.metric.unit}".strip()
+    extra = {"epoch": str(books.best_epoch), books.metric.name: value, "uncertainty": "calibrated on validation"}
+    save_weights(run, network, extra)
+    buffer = io.BytesIO()
+    _test_predictions(learner, device).to_parquet(buffer)
+    write_atomic(run.folder / "test_predictions.parquet", buffer.getvalue())
+    reporter.log.info("done: best epoch %s, %s %s", books.best_epoch, books.metric.name, value)
+
+
+def _validation_outputs(learner: Learner, device: torch.device) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Raw outputs and targets of all validation samples, on the CPU."""
+    outputs: list[torch.Tensor] = []
+    targets: list[dict[str, torch.Tensor]] = []
+    with torch.no_grad():
+        for index in range(len(learner.validation)):
+            batch = learner.validation[index]
+            outputs.append(learner.network(**batch.to(device).inputs).float().cpu())
+            targets.append(batch.targets)
+    return torch.cat(outputs), {key: torch.cat([part[key] for part in targets]) for key in targets[0]}
+
+
+def _test_predictions(learner: Learner, device: torch.device) -> pd.DataFrame:
+    """Columns `predicted.*`, `true.*` and `sample.*` (the samples' own table and the baselines), one row per test sample."""
+    task, network = learner.task, learner.network.to(device)
+    parts = []
+    for index in range(learner.data.batches("test")):
+        samples = learner.data.batch("test", 0, index)
+        frames = [
+            task.decode(physical(task, network, samples, device=device), samples).add_prefix("predicted."),
+            task.truth(samples).add_prefix("true."),
+            samples.table.add_prefix("sample."),
+            task.baselines(samples).add_prefix("sample."),
+        ]
+        parts.append(pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _cores() -> int:
+    """Cores this process may use; a cluster often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _trainer(run: Run, config: TrainConfig, bookkeeper: Bookkeeper) -> pl.Trainer:
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    return pl.Trainer(
+        max_epochs=config.epochs,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        precision=config.precision,
+        gradient_clip_val=CLIP_NORM,
+        deterministic="warn" if on_gpu else None,  # the CPU is deterministic by itself, and faster without
+        callbacks=[bookkeeper],
+        plugins=[WholeFileIO()],
+        logger=False,
+        enable_checkpointing=False,  # the bookkeeper saves, when the epoch's books are closed
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # batches are dealt to ranks by number
+        default_root_dir=run.folder,
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """No advertisements and no hints about loader workers in the run's log; warnings of torch stay."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Checkpoints written whole or not at all, and read without ever running code from the file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Serialise in memory, then write atomically beside the target."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomic(Path(path), buffer.getvalue())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Tensors and plain values only, whatever the caller asks for. Raises InputError where the file is damaged."""
+        try:
+            return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+        except Exception as error:  # torch raises half a dozen kinds; all mean that it cannot be trusted
+            raise InputError(str(path), "this checkpoint is damaged", "Delete it to train from the start.") from error
+
+
+# --- data: batches by number ----------------------------------------------------------------------------------------
+
+
+class Shard(NamedTuple):
+    """Which batch, and which of its rows: part `part` of `parts`."""
+
+    epoch: int
+    number: int
+    part: int = 0
+    parts: int = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step takes. Lightning moves it to the device through `to`."""
+
+    inputs: dict[str, torch.Tensor]
+    targets: dict[str, torch.Tensor]
+    samples: Samples | None = None
+
+    def to(self, device: torch.device | str, **_: Any) -> Batch:
+        """The same batch with its tensors on a device."""
+        inputs = {key: value.to(device) for key, value in self.inputs.items()}
+        return Batch(inputs, {key: value.to(device) for key, value in self.targets.items()}, self.samples)
+
+
+class ShardSampler(Sampler[Shard]):
+    """The batches of one epoch that this rank takes.
+
+    Whole batches are dealt in turn; those left over at the end are split by rows. Every rank takes the same number of
+    steps and every sample is seen once.
+    """
+
+    def __init__(self, batches: int, rank: int = 0, world: int = 1) -> None:
+        self.batches, self.rank, self.world, self.epoch = batches, rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, left = divmod(self.batches, self.world)
+        return whole + left
+
+    def __iter__(self) -> Iterator[Shard]:
+        dealt = self.batches - self.batches % self.world
+        yield from (Shard(self.epoch, index) for index in range(self.rank, dealt, self.world))
+        yield from (Shard(self.epoch, index, self.rank, self.world) for index in range(dealt, self.batches))
+
+
+class TrainSource(Dataset[Batch]):
+    """Training batches, made anew for each epoch in whatever process asks."""
+
+    def __init__(self, task: Task, data: TrainingData) -> None:
+        self.task, self.data = task, data
+
+    def __getitem__(self, shard: Shard) -> Batch:
+        samples = self.data.batch("train", shard.epoch, shard.number)
+        if shard.parts > 1:
+            rows = np.arange(shard.part, len(samples), shard.parts)
+            samples = samples.take(rows if len(rows) else np.array([shard.part % len(samples)]))
+        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)))
+
+
+def _as_loader_worker(_number: int) -> None:
+    """In a loader worker: the trainer decides when it ends, also when Ctrl-C reaches the whole group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class ValidationSource(Dataset[Batch]):
+    """Validation batches: the same in every epoch, so kept in memory while they fit."""
+
+    def __init__(self, task: Task, data: TrainingData) -> None:
+        self.task, self.data = task, data
+        self.kept: dict[int, Samples] = {}
+        self.kept_bytes = 0
+
+    def __len__(self) -> int:
+        return self.data.batches("validation")
+
+    def __getitem__(self, index: int) -> Batch:
+        samples = self.kept.get(index)
+        if samples is None:
+            samples = self.data.batch("validation", 0, index)
+            size = sum(value.nbytes for value in samples.inputs.values())
+            if self.kept_bytes + size <= CACHE_BYTES:
+                self.kept[index] = samples
+                self.kept_bytes += size
+        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)), samples)
+
+
+# --- the learner: what Lightning drives -----------------------------------------------------------------------------
+
+
+class Learner(pl.LightningModule):
+    """A task's network with its loss, its data and its optimiser."""
+
+    def __init__(self, task: Task, config: TrainConfig, network: torch.nn.Module, data: TrainingData, books: Bookkeeper) -> None:
+        super().__init__()
+        self.network = network
+        self.task, self.config, self.data, self.books = task, config, data, books
+        self.validation = ValidationSource(task, data)
+        self.losses: list[torch.Tensor] = []
+        self.scored = Scored()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """This rank's training batches."""
+        sampler = self._sampler()
+        epochs = self.trainer.fit_loop.epoch_progress.current
+        sampler.set_epoch(int(getattr(epochs, "processed", 0)))  # when resuming, loader workers look ahead
+        source, workers = TrainSource(self.task, self.data), self.config.loader_workers
+        return DataLoader(
+            source, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
+            worker_init_fn=_as_loader_worker,
+        )  # fmt: skip
+
+    def _sampler(self) -> ShardSampler:
+        return ShardSampler(self.data.batches("train"), self.trainer.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """All validation batches on every rank, so that all come to the same verdict."""
+        return DataLoader(self.validation, batch_size=None)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the losses of the epoch before."""
+        self.losses = []
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Dropout and the like depend on seed, epoch, step and rank alone, so a resumed run follows the same curve."""
+        key = [self.config.seed, self.current_epoch, batch_idx, self.trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
+        """The task's loss on one batch."""
+        loss = self.task.loss(self.network(**batch.inputs), batch.targets)
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Running statistics (batch norm) of rank 0 for all, as the saved weights will have them."""
+        self.scored = Scored()
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Collect loss, outputs and predicted beside true values."""
+        assert batch.samples is not None
+        output = self.network(**batch.inputs)
+        loss = self.task.loss(output, batch.targets)
+        named: Callable[..., dict[str, torch.Tensor]] = self.network.physical  # type: ignore[assignment]
+        arrays: Arrays = {key: value.float().cpu().numpy() for key, value in named(**batch.inputs).items()}
+        self.scored.add(float(loss), self.task.decode(arrays, batch.samples), self.task.truth(batch.samples))
+
+    def train_loss(self) -> float:
+        """Mean loss of the epoch over all ranks. Raises InputError once it is no longer a number."""
+        mean = torch.stack(self.losses).float().mean()
+        value = float(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+        if not math.isfinite(value):
+            raise InputError("training", "the loss is no longer a number", "Lower learning_rate, then start again.")
+        return value
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; weight decay on matrices and kernels, not on biases and norms."""
+        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+        optimiser = torch.optim.AdamW(groups, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        total = max(1, len(self._sampler()) * self.config.epochs)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.lr_share(step, total))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_share(self, step: int, total: int) -> float:
+        """Share of the peak learning rate at an optimiser step: short linear warm-up, then the chosen schedule."""
+        warmup = max(1, round(WARMUP_SHARE * total))
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.config.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        return self.books.lr_factor if self.config.schedule == "plateau" else 1.0
+
+
+class Scored:
+    """Validation results of one epoch, batch by batch."""
+
+    def __init__(self) -> None:
+        self.loss_sum, self.rows = 0.0, 0
+        self.predicted: list[pd.DataFrame] = []
+        self.truth: list[pd.DataFrame] = []
+
+    def add(self, loss: float, predicted: pd.DataFrame, truth: pd.DataFrame) -> None:
+        """One batch."""
+        self.loss_sum += loss * len(truth)
+        self.rows += len(truth)
+        self.predicted.append(predicted)
+        self.truth.append(truth)
+
+    def values(self, task: Task) -> dict[str, float]:
+        """`validation_loss` (mean over samples) and every figure of merit of the task."""
+        scores = task.score(pd.concat(self.predicted, ignore_index=True), pd.concat(self.truth, ignore_index=True))
+        return {"validation_loss": self.loss_sum / max(1, self.rows)} | {key: float(value) for key, value in scores.items()}
+
+
+# --- the books: what the run folder tells ---------------------------------------------------------------------------
+
+
+class Bookkeeper(pl.Callback):
+    """At each epoch's end: scores, best weights, metrics.csv, TensorBoard events, then `last.ckpt`."""
+
+    def __init__(self, run: Run, metric: Metric, reporter: Reporter, patience: int) -> None:
+        self.run, self.metric, self.reporter, self.patience = run, metric, reporter, patience
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self.lr_factor = 1.0
+        self.plateau_since = 0
+        self.rows: list[dict[str, float]] = []
+        self.epoch_started = self.fit_started = 0.0
+        self.first_epoch = 0
+        self.events: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept in `last.ckpt`: plain values only."""
+        names = ("best_value", "best_epoch", "lr_factor", "plateau_since", "rows")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The books as they stood when `last.ckpt` was written; later lines of metrics.csv are trained again."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring metrics.csv in line with the checkpoint, and do not train on where early stopping had ended it."""
+        self.fit_started, self.first_epoch = time.monotonic(), trainer.current_epoch
+        trainer.should_stop = self._exhausted(trainer.current_epoch - 1)
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter  # half a second that only rank 0 pays
+
+            self.events = SummaryWriter(str(self.run.folder), purge_step=trainer.current_epoch)
+            self._write_metrics()
+        self.reporter.update(epoch=trainer.current_epoch, step=0, steps_per_epoch=int(trainer.num_training_batches))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.epoch_started = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Place within the epoch and time left; written by the heartbeat."""
+        within = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
+        done = trainer.current_epoch - self.first_epoch + within
+        left = (trainer.max_epochs or 0) - trainer.current_epoch - within
+        self.reporter.update(step=batch_idx + 1, eta_s=(time.monotonic() - self.fit_started) / done * left)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Close the books of one epoch."""
+        assert isinstance(pl_module, Learner)
+        epoch = trainer.current_epoch
+        values = {"epoch": float(epoch + 1), "train_loss": pl_module.train_loss()} | pl_module.scored.values(pl_module.task)
+        values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values["seconds"] = time.monotonic() - self.epoch_started
+        self._judge(values[self.metric.name], epoch, pl_module)
+        self.rows.append(values)
+        if trainer.is_global_zero:
+            self._write_metrics()
+            for key, value in values.items():
+                self.events.add_scalar(key, value, epoch + 1)
+            self.events.flush()
+            self.reporter.log.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+        trainer.save_checkpoint(self.run.folder / LAST)
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        self.reporter.update(write=True, epoch=epoch + 1, step=0, loss=values["train_loss"], **best)
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._exhausted(epoch), all=False)
+
+    def _judge(self, value: float, epoch: int, learner: Learner) -> None:
+        """Keep the weights if they are the best so far; lower the learning rate on a plateau."""
+        if math.isfinite(value) and (self.best_value is None or self.metric.better(value, self.best_value)):
+            self.best_value, self.best_epoch, self.plateau_since = value, epoch + 1, epoch
+            if learner.trainer.is_global_zero:
+                save_weights(self.run, learner.network, {"epoch": str(epoch + 1), "uncertainty": "not yet calibrated"})
+        elif epoch - self.plateau_since >= PLATEAU_EPOCHS:
+            self.lr_factor, self.plateau_since = self.lr_factor * PLATEAU_FACTOR, epoch
+
+    def _exhausted(self, epoch: int) -> bool:
+        """Whether patience is at its end after this epoch (counted from 0)."""
+        return bool(self.patience and epoch >= 0 and epoch + 1 - (self.best_epoch or 0) >= self.patience)
+
+    def _write_metrics(self) -> None:
+        if self.rows:
+            table = pd.DataFrame(self.rows).astype({"epoch": int})
+            write_atomic(self.run.folder / "metrics.csv", table.to_csv(index=False))
+
+    def close(self) -> None:
+        """Flush TensorBoard's events."""
+        if self.events is not None:
+            self.events.close()

@@ -1,0 +1,118 @@
+"""What a user can do to a run: cancel (asked first), resume, delete (with undo), read the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import streamlit as st
+
+from lib.runs import Run, delete, restore
+from lib.ui.context import PAGE_PATH, Jobs, guard, plain
+from lib.ui.rundata import OPEN_END, Overview
+
+Action = Literal["cancel", "resume", "delete", "log"]
+BUTTONS: dict[Action, tuple[str, str]] = {
+    "log": ("Log", ":material/article:"),
+    "cancel": ("Cancel", ":material/stop_circle:"),
+    "resume": ("Resume", ":material/resume:"),
+    "delete": ("Delete", ":material/delete:"),
+}
+ASKED = "asked-of-run"  # session: (page, action, run folder), from the button until it is done, refused or closed
+DELETED = "deleted-runs"  # session: [(name, folder in the trash)], newest last
+
+
+def run_actions(row: Overview) -> list[Action]:
+    """What can be done to a run in its state."""
+    if row.run.shipped:
+        return []
+    if row.active:
+        return ["cancel"]
+    return ["resume"] if row.state in OPEN_END else []
+
+
+def ask(row: Overview, action: Action, *, icon_only: bool = False) -> None:
+    """The button of one action. It only notes the wish: a dialog opened inside a live fragment would close at its next turn."""
+    label, icon = BUTTONS[action]
+    shape: dict[str, Any] = {"help": f"{label} {plain(row.name)}", "type": "tertiary"} if icon_only else {}
+    if st.button("" if icon_only else label, icon=icon, key=f"{action}-{row.run.id}", **shape):
+        st.session_state[ASKED] = (st.session_state.get(PAGE_PATH), action, str(row.run.folder))
+        st.rerun()
+
+
+def show_asked(jobs: Jobs) -> None:
+    """Do, or ask about, what the last button wished. Call once, at the end of the page."""
+    page, action, folder = st.session_state.get(ASKED, (None, None, ""))
+    if action is None or page != st.session_state.get(PAGE_PATH):
+        _forget()
+        return
+    run = Run(Path(folder))
+    if action == "cancel":
+        _cancel_dialog(run, jobs)
+    elif action == "log":
+        _log_dialog(run)
+    else:
+        _forget()
+        with guard():
+            _do(run, action, jobs)
+            st.rerun()
+
+
+def _forget() -> None:
+    st.session_state.pop(ASKED, None)
+
+
+def _do(run: Run, action: Action, jobs: Jobs) -> None:
+    if action == "resume":
+        jobs.resume(run)
+        st.toast(f"Resumed {plain(run.name)}", icon=":material/resume:")
+    else:
+        name = run.name
+        st.session_state.setdefault(DELETED, []).append((name, str(delete(run))))
+
+
+def show_undo() -> None:
+    """A line for the run deleted last, with a button that brings it back."""
+    deleted: list[tuple[str, str]] = st.session_state.get(DELETED, [])
+    if not deleted:
+        return
+    name, folder = deleted[-1]
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/delete: Deleted **{plain(name)}**.", width="stretch")
+        if st.button("Undo", key="undo-delete", icon=":material/undo:"):
+            deleted.pop()
+            restore(Path(folder))
+            st.rerun()
+        if st.button("", key="forget-delete", icon=":material/close:", type="tertiary", help="Hide this line"):
+            deleted.clear()
+            st.rerun()
+
+
+@st.dialog("Cancel this run?", icon=":material/stop_circle:", on_dismiss=_forget)
+def _cancel_dialog(run: Run, jobs: Jobs) -> None:
+    with guard():
+        st.markdown(
+            f"**{plain(run.name)}** stops at once. Its best weights so far stay, and it can be resumed from its last epoch."
+        )
+        with st.container(horizontal=True):
+            if st.button("Stop it", type="primary", key="confirm-cancel"):
+                _forget()
+                with st.spinner("Stopping every process of the run…"):
+                    jobs.cancel(run)
+                st.toast(f"Cancelled {plain(run.name)}", icon=":material/block:")
+                st.rerun()
+            if st.button("Keep running", key="refuse-cancel"):
+                _forget()
+                st.rerun()
+
+
+@st.dialog("Log", width="large", icon=":material/article:", on_dismiss=_forget)
+def _log_dialog(run: Run) -> None:
+    with guard():
+        st.caption(f"{plain(run.name)} · {run.id}")
+        st.fragment(_log_tail, run_every=2)(run)
+
+
+def _log_tail(run: Run) -> None:
+    with st.container(height=480, autoscroll=True, border=False):
+        st.code(run.log(400) or "Nothing logged yet.", language=None, wrap_lines=True)

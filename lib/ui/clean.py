@@ -1,0 +1,394 @@
+"""The Clean page: real files in, a reading of each, rules and a hand to choose, the kept set and its recipe out."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import streamlit as st
+
+from lib.figures import themed
+from lib.task import Samples, Task
+from lib.ui import recipe
+from lib.ui.calibrate import calibrate_section
+from lib.ui.columns import column_config
+from lib.ui.contact import PER_PAGE, compose, sheet_figure
+from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, theme
+from lib.ui.files import Source, archive_names, choose, counted, private_folder, show_failures, show_skipped, zip_files
+from lib.ui.forms import config_form, entries, fill_form
+from lib.ui.panels import show_panels
+from lib.ui.predict import acquisition_form, acquisition_key
+from lib.ui.recipe import Hand
+from lib.ui.work import begin, busy, finished, warm_up
+
+MAX_ZIP_BYTES = 1024**3
+Show = Literal["all", "kept", "dropped"]
+
+
+@dataclass
+class Inspection:
+    """Files that were read: their samples and readings, and every change by hand, newest last."""
+
+    source: Source
+    acquisition: dict[str, Any]
+    folder: tempfile.TemporaryDirectory[str]  # of `samples`, memory-mapped
+    samples: Samples
+    readings: pd.DataFrame
+    failures: list[dict[str, str]]
+    skipped: list[dict[str, str]]
+    raw: dict[str, Path]  # file as in the readings: its untouched original
+    hands: list[Hand] = field(default_factory=lambda: [{}])
+    digests_: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def hand(self) -> Hand:
+        """What the hand says now."""
+        return self.hands[-1]
+
+    @property
+    def files(self) -> list[str]:
+        """The file of each sample."""
+        return [str(file) for file in self.readings["file"]]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every raw file, computed once."""
+        if not self.digests_:
+            self.digests_ = {name: recipe.digest(self.raw[name]) for name in dict.fromkeys(self.files)}
+        return self.digests_
+
+
+def clean_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
+    """Everything below the menu."""
+    purpose = "Look at real files, drop what does not belong, and keep a record of how. Raw files stay as they are."
+    page_header("Clean", purpose, task)
+    with guard():
+        warm_up(worker, task.name)
+        _load(task, worker)
+    with guard():
+        if not finished(_key(task, "work"), lambda value: _keep(task, value)):
+            return
+        if _key(task, "refused") in st.session_state:
+            show_failures(st.session_state[_key(task, "refused")])
+            st.error("None of these files could be read, so nothing was changed.", icon=":material/error:")
+        inspection: Inspection | None = st.session_state.get(_key(task, "inspection"))
+        if inspection is None:
+            empty_state("Choose files and press **Read the files**: a table of readings and a contact sheet appear here.")
+            _recipe_upload(task)
+            return
+        _review(task, inspection, worker, jobs)
+
+
+def _key(task: Task, name: str) -> str:
+    return f"{task.name}-clean-{name}"
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+def _load(task: Task, worker: WorkerLike) -> None:
+    """File choice and the button that has them read."""
+    loaded: Inspection | None = st.session_state.get(_key(task, "inspection"))
+    title = "Files" + (f" · {plain(loaded.source.label)}" if loaded else "")
+    with st.expander(title, expanded=True, icon=":material/upload_file:"):
+        make = choose(task, _key(task, "files"))
+        acquisition = acquisition_form(task)
+        running = busy(_key(task, "work"))
+        pressed = st.button(
+            "Read the files", type="primary", icon=":material/search_insights:", key=_key(task, "read"),
+            disabled=running or make is None or acquisition is None, help=None if make else "Choose files first.",
+        )  # fmt: skip
+        if loaded and acquisition is not None and acquisition != loaded.acquisition and not running:
+            st.caption(":material/info: The instrument settings changed since these files were read.")
+            if st.button("Read the same files again", icon=":material/refresh:", key=_key(task, "again")):
+                _inspect(task, worker, loaded.source, acquisition)
+    if pressed and make is not None and acquisition is not None:
+        _inspect(task, worker, make(), acquisition)
+
+
+def _inspect(task: Task, worker: WorkerLike, source: Source, acquisition: dict[str, Any]) -> None:
+    with st.spinner(f"Reading {plain(source.label)} …", show_time=True):
+        folder = private_folder()
+        payload = {"task": task.name, "files": source.payload(), "acquisition": acquisition, "output": folder.name}
+        st.session_state.pop(_key(task, "refused"), None)
+        st.session_state[_key(task, "asked")] = (source, acquisition, folder)
+        begin(_key(task, "work"), worker, "inspect", payload, f"reading {source.label}")
+
+
+def _keep(task: Task, value: dict[str, Any]) -> None:
+    """Put what the worker read into the session, in place of what was there."""
+    source, acquisition, folder = st.session_state[_key(task, "asked")]
+    failures = list(value["failures"])
+    if not value["n"]:
+        st.session_state[_key(task, "refused")] = failures
+        return
+    path = Path(folder.name)
+    raw = {str(file["name"]): Path(file["path"]) for file in value["files"]}
+    readings = pd.read_parquet(path / "readings.parquet")
+    skipped = list(value.get("skipped", []))
+    inspection = Inspection(source, acquisition, folder, Samples.load(path), readings, failures, skipped, raw)
+    st.session_state[_key(task, "inspection")] = inspection
+    for stale in ("calibration", "applied"):
+        st.session_state.pop(_key(task, stale), None)
+    waiting = st.session_state.pop(_key(task, "recipe-waiting"), None)
+    if waiting is not None:
+        _apply_recipe(task, inspection, waiting)
+
+
+# --- reviewing -------------------------------------------------------------------------------------------------------
+def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) -> None:
+    """Rules, pictures and table, choice by hand, export, calibration."""
+    show_failures(inspection.failures)
+    show_skipped(inspection.skipped)
+    st.subheader("Rules", anchor=False, divider="gray")
+    left, right = st.columns([5, 4], gap="large")
+    with left:
+        rules = config_form(task.Rules, _key(task, "rules"), columns=2, sliders=True, subject="rules")
+    if rules is None:
+        return
+    flags = task.flag(inspection.readings, task.Rules.parse(rules)).reset_index(drop=True)
+    keep = recipe.kept(flags, inspection.hand)
+    with right:
+        _counts(task, flags, keep, inspection.hand)
+    st.subheader("Samples", anchor=False, divider="gray")
+    _samples(task, inspection, flags, keep)
+    st.subheader("Export", anchor=False, divider="gray")
+    _export(task, inspection, rules, flags, keep)
+    _recipe_upload(task)
+    if type(task).calibrate is not Task.calibrate:
+        st.subheader("Calibrate", anchor=False, divider="gray")
+        rows = [int(row) for row in keep[keep].index]
+        calibrate_section(task, worker, inspection.folder.name, rows, inspection.acquisition, jobs)
+
+
+def _counts(task: Task, flags: pd.DataFrame, keep: pd.Series, hand: Hand) -> None:
+    """How many samples each rule removes, alone and together."""
+    labels = {entry.name: entry.label for entry in entries(task.Rules)}
+    n, broken = len(flags), flags.sum(axis=1)
+    table = pd.DataFrame(
+        {
+            "rule": [labels.get(str(c), str(c)) for c in flags.columns],
+            "removes": [int(flags[c].sum()) for c in flags.columns],
+            "share": [f"{flags[c].mean():.0%}" for c in flags.columns],
+            "alone": [int((flags[c] & (broken == 1)).sum()) for c in flags.columns],
+        }
+    )
+    union = int((broken > 0).sum())
+    first, second = st.columns(2)
+    first.metric("Kept", f"{int(keep.sum())} of {n}", f"{keep.mean():.0%}", delta_color="off", delta_arrow="off", border=True)
+    second.metric("Removed by rules", f"{union}", f"{union / n:.0%}", delta_color="off", delta_arrow="off", border=True)
+    alone = st.column_config.NumberColumn("alone", help="Samples that no other rule removes")
+    st.dataframe(table, hide_index=True, key=_key(task, "counts"), column_config={"alone": alone})
+    if hand:
+        st.caption(f"Changed by hand: {sum(hand.values())} kept, {len(hand) - sum(hand.values())} dropped.")
+
+
+def _samples(task: Task, inspection: Inspection, flags: pd.DataFrame, keep: pd.Series) -> None:
+    """Contact sheet or table; what is picked there can be kept, dropped and looked at."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        view = st.segmented_control(
+            "View", ["Contact sheet", "Table"], default="Contact sheet", required=True,
+            key=_key(task, "view"), persist_state="session",
+        )  # fmt: skip
+        show: Show = st.segmented_control(
+            "Show", ["all", "kept", "dropped"], default="all", required=True, key=_key(task, "show"), persist_state="session"
+        )
+        pick = "clicks"
+        if view == "Contact sheet":
+            pick = st.segmented_control(
+                "Pick with",
+                ["clicks", "a frame"],
+                default="clicks",
+                required=True,
+                key=_key(task, "pick"),
+                persist_state="session",
+            )
+    rows = [row for row in range(len(keep)) if show == "all" or bool(keep.iloc[row]) == (show == "kept")]
+    if not rows:
+        empty_state(f"No sample is {show}.")
+        return
+    if view == "Table":
+        picked = _table(task, inspection, rows, flags, keep)
+    else:
+        picked = _contact_sheet(task, inspection, rows, flags, keep, frame=pick == "a frame")
+    _by_hand(task, inspection, picked)
+    if picked:
+        row = picked[0]
+        more = f" · the first of {len(picked)} picked" if len(picked) > 1 else ""
+        st.markdown(f"##### {row + 1} · {plain(inspection.files[row])}{more}")
+        why = recipe.reasons(flags, inspection.hand)[row]
+        st.caption(plain(("Kept" if keep.iloc[row] else "Dropped") + (f": {why}" if why else "")))
+        known = task.Acquisition.parse(inspection.acquisition)
+        show_panels(task.sample_panels(inspection.samples, row, known), _key(task, f"sample-{row}"))
+
+
+def _contact_sheet(
+    task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.DataFrame, keep: pd.Series, *, frame: bool
+) -> list[int]:
+    """One page of thumbnails; returns the rows picked in it."""
+    pages = math.ceil(len(rows) / PER_PAGE)
+    page = _page_number(task, pages) if pages > 1 else 1
+    shown = list(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
+    why = recipe.reasons(flags, inspection.hand)
+    sheet = compose(
+        [task.thumbnail(inspection.samples, row) for row in shown], [str(row + 1) for row in shown],
+        [bool(keep.iloc[row]) for row in shown], [row in inspection.hand for row in shown],
+    )  # fmt: skip
+    hover = [f"{row + 1} · {_plotly_text(inspection.files[row])}<br>{why[row] or 'kept'}" for row in shown]
+    event: Any = st.plotly_chart(
+        themed(sheet_figure(sheet, hover, frame=frame), theme()), theme=None, width="stretch", on_select="rerun",
+        selection_mode=("points", "box"), config={"displayModeBar": False},
+        key=_key(task, f"sheet-{page}-{hash(tuple(shown))}-{_turn(task)}-{frame}"),
+        alt="Contact sheet of the samples: dropped ones are dimmed and crossed",
+    )  # fmt: skip
+    how = "Drag a frame over the pictures to pick." if frame else "Click a picture to look at it, with Shift to pick several."
+    st.caption(f"{how} Crossed: dropped. Corner: by hand.")
+    return sorted(shown[int(index)] for index in event["selection"]["point_indices"] if int(index) < len(shown))
+
+
+def _page_number(task: Task, pages: int) -> int:
+    key = _key(task, "page")
+    if int(st.session_state.get(key) or 1) > pages:
+        st.session_state[key] = pages
+    return int(st.number_input(f"Page of {pages}", 1, pages, key=key, persist_state="session", width=140) or 1)
+
+
+def _plotly_text(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _table(task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.DataFrame, keep: pd.Series) -> list[int]:
+    """The readings; returns the rows picked in it."""
+    why = recipe.reasons(flags, inspection.hand)
+    readings = inspection.readings.reset_index(drop=True)
+    readings.insert(0, "no.", range(1, len(readings) + 1))
+    readings.insert(1, "kept", keep.to_numpy(bool))
+    readings.insert(3, "why", why)
+    if "note" not in readings and "note" in inspection.samples.table:
+        readings["note"] = inspection.samples.table["note"].to_numpy()
+    shown = readings.iloc[list(rows)]
+    event: Any = st.dataframe(
+        shown, column_config=column_config(task, shown), hide_index=True, on_select="rerun", selection_mode="multi-row",
+        key=_key(task, f"table-{hash(tuple(rows))}-{_turn(task)}"), width="stretch", lazy=False,
+    )  # fmt: skip
+    st.caption("Pick rows at their left edge to look at a sample, or to keep or drop several together.")
+    return [rows[int(index)] for index in event["selection"]["rows"] if int(index) < len(rows)]
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------
+def _turn(task: Task) -> int:
+    """Counts changes by hand: part of the pictures' keys, so that a selection ends when it was used."""
+    return int(st.session_state.get(_key(task, "turn"), 0))
+
+
+def _by_hand(task: Task, inspection: Inspection, picked: Sequence[int]) -> None:
+    """Keep, drop, undo."""
+
+    def change(hand: Hand) -> None:
+        inspection.hands.append(hand)
+        st.session_state[_key(task, "turn")] = _turn(task) + 1
+
+    def undo() -> None:
+        inspection.hands.pop()
+
+    n = f" {len(picked)}" if len(picked) > 1 else ""
+    with st.container(horizontal=True):
+        for word, keep, icon in (("Keep", True, ":material/check:"), ("Drop", False, ":material/close:")):
+            st.button(
+                f"{word}{n} picked", key=_key(task, word.lower()), icon=icon, disabled=not picked, on_click=change,
+                args=(inspection.hand | dict.fromkeys(picked, keep),), help=None if picked else "Pick samples first.",
+            )  # fmt: skip
+        st.button("Undo", key=_key(task, "undo"), icon=":material/undo:", disabled=len(inspection.hands) < 2, on_click=undo)
+        st.button(
+            "Forget all changes by hand", key=_key(task, "forget"), icon=":material/restart_alt:", type="tertiary",
+            disabled=not inspection.hand, on_click=change, args=({},),
+        )  # fmt: skip
+
+
+# --- export ----------------------------------------------------------------------------------------------------------
+def _export(task: Task, inspection: Inspection, rules: dict[str, Any], flags: pd.DataFrame, keep: pd.Series) -> None:
+    """The kept raw files with the recipe, the recipe alone, the readings."""
+    files = inspection.files
+    chosen = list(dict.fromkeys(file for file, kept in zip(files, keep) if kept))
+    size = sum(inspection.raw[file].stat().st_size for file in chosen)
+
+    def text() -> str:
+        return recipe.build(task, rules, inspection.acquisition, files, inspection.digests(), flags, inspection.hand)
+
+    def archive() -> bytes:
+        names = archive_names(["recipe.json", *chosen])[1:]
+        raw = ((name, inspection.raw[file].read_bytes()) for name, file in zip(names, chosen))
+        return zip_files([("recipe.json", text().encode()), *raw])
+
+    with st.container(horizontal=True):
+        st.download_button(
+            f"Kept set: {counted(len(chosen))}, {size / 1e6:.3g} MB", archive, f"{task.name}-kept.zip", "application/zip",
+            key=_key(task, "zip"), on_click="ignore", icon=":material/folder_zip:", type="primary",
+            disabled=not chosen or size > MAX_ZIP_BYTES,
+            help="ZIP of the untouched raw files of every kept sample, and recipe.json.",
+        )  # fmt: skip
+        st.download_button(
+            "Recipe", text, "recipe.json", "application/json",
+            key=_key(task, "recipe"), on_click="ignore", icon=":material/receipt_long:",
+            help="Rules, instrument settings, every file by its SHA-256, what was kept or dropped and why.",
+        )  # fmt: skip
+        st.download_button(
+            "Readings as CSV", lambda: _readings_csv(inspection, flags, keep), f"{task.name}-readings.csv", "text/csv",
+            key=_key(task, "csv"), on_click="ignore", icon=":material/csv:",
+        )  # fmt: skip
+    if size > MAX_ZIP_BYTES:
+        st.caption("The kept files are too large for one ZIP in the browser. Take the recipe: it names each file with its hash.")
+
+
+def _readings_csv(inspection: Inspection, flags: pd.DataFrame, keep: pd.Series) -> str:
+    why = recipe.reasons(flags, inspection.hand)
+    table = inspection.readings.reset_index(drop=True).assign(kept=keep.to_numpy(bool), why=why)
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+# --- recipe ----------------------------------------------------------------------------------------------------------
+def _recipe_upload(task: Task) -> None:
+    """Take a recipe and apply it to the files at hand, or to the next ones."""
+    with st.expander("Apply a recipe made before", icon=":material/receipt_long:"):
+        key = _key(task, "recipe-upload")
+        upload = st.file_uploader("recipe.json", key=key, type=["json"])
+        icon = ":material/playlist_add_check:"
+        if upload is not None and st.button("Apply the recipe", key=_key(task, "recipe-apply"), icon=icon):
+            wanted = recipe.parse(task, upload.getvalue(), upload.name)
+            _take_recipe(task, wanted)
+            st.rerun()
+        applied = st.session_state.get(_key(task, "applied"))
+        if applied:
+            st.markdown(plain(applied))
+
+
+def _take_recipe(task: Task, wanted: dict[str, Any]) -> None:
+    """Fill the forms from a recipe; apply its hand now, or when the files have been read with its instrument settings."""
+    fill_form(_key(task, "rules"), wanted["rules"])
+    fill_form(acquisition_key(task), wanted["acquisition"])
+    inspection: Inspection | None = st.session_state.get(_key(task, "inspection"))
+    if inspection is not None and inspection.acquisition == wanted["acquisition"]:
+        _apply_recipe(task, inspection, wanted)
+        return
+    st.session_state[_key(task, "recipe-waiting")] = wanted
+    st.session_state[_key(task, "applied")] = (
+        "The rules and instrument settings of the recipe are filled in. Read its files now: the choice by hand follows."
+    )
+
+
+def _apply_recipe(task: Task, inspection: Inspection, wanted: dict[str, Any]) -> None:
+    """Replace the hand's choice by the recipe's and say how well the result agrees with it."""
+    applied = recipe.apply(wanted, inspection.files, inspection.digests())
+    inspection.hands.append(applied.hand)
+    flags = task.flag(inspection.readings, task.Rules.parse(wanted["rules"])).reset_index(drop=True)
+    keep = recipe.kept(flags, applied.hand)
+    here = len(applied.kept)
+    same = sum(bool(keep.iloc[row]) == kept for row, kept in applied.kept.items())
+    report = [f"Recipe applied: {same} of {here} samples come out as when it was made; {int(keep.sum())} are kept."]
+    if applied.missing:
+        report.append(f"{counted(len(applied.missing))} of the recipe are not here, the first is {applied.missing[0]}.")
+    if applied.unknown:
+        report.append(f"{applied.unknown} samples here are not in the recipe; the rules alone decide on them.")
+    st.session_state[_key(task, "applied")] = " ".join(report)

@@ -1,0 +1,60 @@
+"""How columns of readings and predictions are shown: words and units, values with their interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lib.task import Task
+
+LOW, HIGH = "_lo", "_hi"
+
+
+def heading(task: Task, column: str) -> str:
+    """`D (µm²/s)` where the task names the column, the column's own name where it does not."""
+    words, unit = words_and_unit(task, column)
+    return f"{words} ({unit})" if unit else words
+
+
+def words_and_unit(task: Task, column: str) -> tuple[str, str]:
+    """Words and unit of a column; the ends of an interval go by the value's."""
+    if column in task.labels:
+        return task.labels[column]
+    for ending, word in ((LOW, "low"), (HIGH, "high")):
+        if column.endswith(ending) and column.removesuffix(ending) in task.labels:
+            words, unit = task.labels[column.removesuffix(ending)]
+            return f"{words}, {word}", unit
+    return column, ""
+
+
+def value_columns(columns: Sequence[str]) -> list[str]:
+    """The columns that are values with an interval: those with `_lo` and `_hi` beside them."""
+    return [c for c in columns if f"{c}{LOW}" in columns and f"{c}{HIGH}" in columns]
+
+
+def significant(value: float) -> str:
+    """Three significant digits, zeros at the end included: `2.50`."""
+    return f"{value:#.3g}".rstrip(".") if math.isfinite(value) else "–"
+
+
+def interval(row: Any, column: str) -> str:
+    """`2.31 – 2.98`."""
+    return f"{significant(float(row[column + LOW]))} – {significant(float(row[column + HIGH]))}"
+
+
+def column_config(task: Task, table: pd.DataFrame) -> dict[str, Any]:
+    """Headings and number formats for `st.dataframe`; the column's own name stays in the help."""
+    config: dict[str, Any] = {}
+    for column in map(str, table.columns):
+        label, help_ = heading(task, column), f"Column `{column}`"
+        if pd.api.types.is_bool_dtype(table[column]):
+            config[column] = st.column_config.CheckboxColumn(label, help=help_)
+        elif pd.api.types.is_float_dtype(table[column]):
+            config[column] = st.column_config.NumberColumn(label, help=help_, format="%.4g")
+        else:
+            config[column] = st.column_config.Column(label, help=help_, width="medium" if column == "file" else None)
+    return config

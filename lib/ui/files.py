@@ -1,0 +1,238 @@
+"""Files that a page works on: uploads in a private folder, folders under `data/`, the shipped sample; and ZIPs to take away.
+
+A name that came from a user is only ever shown. On disk an upload is `0001.tif`, `0002.zip` …; the folder goes when the
+session ends or the files are replaced.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lib.runs import data_dir
+from lib.task import InputError, Task
+from lib.ui.context import plain
+
+MAX_FILES = 20_000
+MAX_FOLDERS = 300
+UPLOAD, FOLDER, SAMPLE = "Upload files", "Folder under data/", "Sample"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files to work on: `files` are (path on this machine, name to show), `arguments` how a command line names them."""
+
+    label: str
+    files: tuple[tuple[Path, str], ...]
+    arguments: tuple[str, ...]
+    remark: str = ""
+    kept_by: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+
+    def payload(self) -> list[dict[str, str]]:
+        """The files as the worker takes them."""
+        return [{"path": str(path), "name": name} for path, name in self.files]
+
+
+def private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder only this session knows, removed when nothing holds it any more."""
+    return tempfile.TemporaryDirectory(prefix="lightbench-", ignore_cleanup_errors=True)
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+def uploaded(uploads: Sequence[Any]) -> Source:
+    """Streamlit's uploaded files, written into a private folder under numbers."""
+    folder = private_folder()
+    names = unique([upload.name for upload in uploads])
+    files = []
+    for number, (upload, name) in enumerate(zip(uploads, names), start=1):
+        path = Path(folder.name) / f"{number:04d}{_suffix(name)}"
+        path.write_bytes(upload.getbuffer())
+        files.append((path, name))
+    label = names[0] if len(names) == 1 else f"{len(names)} uploaded files"
+    return Source(label, tuple(files), tuple(names), kept_by=folder)
+
+
+def in_data(task: Task, text: str) -> Source:
+    """The files of this task in a folder under `data/`, subfolders included, or one file there.
+
+    Raises InputError for a path that leaves `data/`, is not there, or holds no file of the task.
+    """
+    root = data_dir().resolve()
+    subject = f"folder {text!r}"
+    chosen = (root / text.strip()).resolve() if "\0" not in text else root.parent
+    if not chosen.is_relative_to(root):
+        raise InputError(subject, "it is not inside data/", f"Put the files into a folder under {root}, or upload them.")
+    if not chosen.exists():
+        raise InputError(subject, "there is no such folder under data/", "Choose one from the list, or make it and try again.")
+    suffixes = (*task.suffixes, ".zip")
+    found = [chosen] if chosen.is_file() else [path for path in _walk(chosen) if _accepted(suffixes, path)]
+    inside = [path for path in found if path.resolve().is_relative_to(root)]
+    if not inside:
+        kinds = ", ".join(task.suffixes)
+        raise InputError(subject, f"it holds no {kinds} or .zip file", "Choose another folder, or copy files into it.")
+    remark = f"{len(found) - len(inside)} links that leave data/ were left out." if len(inside) < len(found) else ""
+    if len(inside) > MAX_FILES:
+        remark = f"Only the first {MAX_FILES} of {len(inside)} files are taken. {remark}"
+    files = tuple((path, path.relative_to(root).as_posix()) for path in inside[:MAX_FILES])
+    return Source(f"data/{chosen.relative_to(root).as_posix()}", files, (str(chosen),), remark)
+
+
+def sample(task: Task) -> Source:
+    """The task's shipped sample. Raises InputError where it has none."""
+    paths = [path for path in task.example() if path.exists()]
+    if not paths:
+        raise InputError("the sample", "it is not in this copy of Lightbench", "Upload a file of your own instead.")
+    return Source("the sample", tuple((path, path.name) for path in paths), tuple(str(path) for path in paths))
+
+
+def folders(task: Task) -> dict[str, int]:
+    """Folders under `data/` with files of the task: path from there, and how many files lie in and below it."""
+    found = _folders(data_dir(), (*task.suffixes, ".zip"))
+    own = [name for name in found if name.split("/")[0] == task.name]
+    return {name: found[name] for name in [*own, *(name for name in found if name not in own)]}
+
+
+@st.cache_data(ttl=15, show_spinner=False)
+def _folders(root: Path, suffixes: tuple[str, ...]) -> dict[str, int]:
+    """Kept for some seconds: a page is drawn often, and the folder may be a large one on a network."""
+    found: dict[str, int] = {}
+    for path in _walk(root):
+        if _accepted(suffixes, path):
+            for folder in path.relative_to(root).parents:
+                found[folder.as_posix()] = found.get(folder.as_posix(), 0) + 1
+        if len(found) >= MAX_FOLDERS:
+            break
+    return dict(sorted(item for item in found.items() if item[0] != "."))
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    for parent, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield from (Path(parent) / name for name in sorted(files))
+
+
+def _accepted(suffixes: Sequence[str], path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
+
+
+def _suffix(name: str) -> str:
+    """A harmless file ending: the worker judges by content, but readers may look at it."""
+    found = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
+    return found.group().lower() if found else ".bin"
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, those that came before as `name (2).tif`, `name (3).tif` …"""
+    return _numbered(names, " ({})", lambda name: name)
+
+
+def _numbered(names: Sequence[str], mark: str, same: Callable[[str], str]) -> list[str]:
+    """Names with a number put before the ending of those that are the `same` as one before."""
+    used: set[str] = set()
+    result = []
+    for name in names:
+        ending = re.search(r"(?<=.)\.[^./\\ ]{1,12}$", name)
+        at = ending.start() if ending else len(name)
+        candidate, number = name, 1
+        while same(candidate) in used:
+            number += 1
+            candidate = f"{name[:at]}{mark.format(number)}{name[at:]}"
+        used.add(same(candidate))
+        result.append(candidate)
+    return result
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+def choose(task: Task, key: str, *, offer_sample: bool = True) -> Callable[[], Source] | None:
+    """Widgets to choose files. Returns what makes the Source, None while nothing is chosen."""
+    places = [UPLOAD, FOLDER, SAMPLE] if offer_sample else [UPLOAD, FOLDER]
+    where = st.segmented_control(
+        "Where are the files?", places, default=UPLOAD, required=True, key=f"{key}-where", persist_state="session"
+    )
+    if where == FOLDER:
+        return _choose_folder(task, key)
+    if where == SAMPLE:
+        st.caption(f"The sample that comes with Lightbench: {', '.join(path.name for path in task.example()) or 'none'}.")
+        return lambda: sample(task)
+    uploads = st.file_uploader(
+        f"One or many files, or a ZIP of them: {task.input_label}",
+        accept_multiple_files=True,
+        key=f"{key}-upload",
+        help=f"Accepted endings: {', '.join(task.suffixes)}, .zip. Files stay on this machine until the session ends.",
+    )
+    return (lambda: uploaded(uploads)) if uploads else None
+
+
+def _choose_folder(task: Task, key: str) -> Callable[[], Source] | None:
+    known = folders(task)
+    if not known:
+        st.caption(f"There is no file of this task under data/ yet. Copy some to {data_dir() / task.name}, or upload them.")
+    chosen = st.selectbox(
+        "Folder under data/ (choose or type)",
+        list(known),
+        index=0 if known else None,
+        format_func=lambda name: f"{name} · {counted(known[name])}" if name in known else name,
+        accept_new_options=True,
+        key=f"{key}-folder",
+        persist_state="session",
+        help="Subfolders are included. A path that leaves data/ is refused.",
+    )
+    return (lambda: in_data(task, str(chosen))) if chosen else None
+
+
+def counted(n: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{n} file" if n == 1 else f"{n} files"
+
+
+def show_failures(failures: Sequence[dict[str, str]], shown: int = 5) -> None:
+    """Files that could not be used, each by name with its sentence; the rest went on."""
+    for failure in failures[:shown]:
+        st.error(plain(sentence(failure)), icon=":material/error:")
+    if len(failures) > shown:
+        with st.expander(f"{len(failures) - shown} more files that could not be read"):
+            st.markdown("\n".join(f"- {plain(sentence(failure))}" for failure in failures[shown:200]))
+
+
+def show_skipped(skipped: Sequence[dict[str, str]]) -> None:
+    """Files in archives that are not for this task: how many, and which on request."""
+    if skipped:
+        with st.popover(f"{counted(len(skipped))} left out", icon=":material/filter_alt:", type="tertiary"):
+            st.markdown("\n".join(f"- {plain(item['file'])}: {plain(item['reason'])}" for item in skipped[:200]))
+
+
+def sentence(failure: dict[str, str]) -> str:
+    """One failure as a sentence that names its file once."""
+    file, error = failure["file"], failure["error"]
+    return error if file in error else f"{file}: {error}"
+
+
+# --- taking away -----------------------------------------------------------------------------------------------------
+def zip_folder(folder: Path) -> bytes:
+    """Every file of the folder in one ZIP."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return zip_files((path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths)
+
+
+def zip_files(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """(name in the ZIP, content) pairs as one ZIP."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def archive_names(names: Sequence[str]) -> list[str]:
+    """Display names as names inside a ZIP that unpack anywhere: no folders, no odd characters, no two alike."""
+    safe = [re.sub(r"[^\w .()+=,@-]", "_", re.split(r"[/\\]", name)[-1]).strip(". ") or "file" for name in names]
+    return _numbered(safe, "-{}", str.lower)

@@ -1,0 +1,304 @@
+"""A form from a Config: one widget per field, in groups, with units, bounds, help and presets.
+
+The values live in the session under the form's key, so they stay when the user leaves the page, and two pages that use
+the same key (say, what is known of the microscope) share them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import streamlit as st
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from lib.task import Config, InputError
+from lib.ui.context import show_error
+
+Kind = Literal["choice", "switch", "integer", "number", "text"]
+GROUP_TITLES = {  # in the order of a form
+    "": "Settings", "model": "Model", "data": "Data", "camera": "Camera", "visible": "Visible", "hidden": "Hidden",
+    "optimiser": "Optimiser", "compute": "Compute",
+}  # fmt: skip
+EMPTY = "estimated if empty"
+WORDS = {"qe": "QE", "fwhm": "FWHM", "snr": "SNR", "cpu": "CPU", "gpu": "GPU", "px": "pixel", "num": "number of", "e": "e⁻"}
+E10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten steps to a decade, as on a log slider
+MARKED = str.maketrans({"µ": "u", "²": "2", "³": "3", "⁻": "", "%": "percent"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a widget needs to know of one field."""
+
+    name: str
+    label: str  # with unit
+    help: str
+    group: str
+    kind: Kind
+    default: Any
+    optional: bool
+    choices: tuple[Any, ...]
+    low: float | None
+    high: float | None
+    log: bool
+
+
+# --- from Config to entries ------------------------------------------------------------------------------------------
+def entries(config_cls: type[Config]) -> list[Entry]:
+    """The fields of a Config in order."""
+    return [_entry(name, info) for name, info in config_cls.model_fields.items()]
+
+
+def defaults(config_cls: type[Config]) -> dict[str, Any]:
+    """The default value of every field."""
+    return {name: info.get_default(call_default_factory=True) for name, info in config_cls.model_fields.items()}
+
+
+def label_of(name: str, unit: str, description: str) -> str:
+    """`frame_interval_s` in `s` becomes "Frame interval (s)"; acronyms follow the description and the unit."""
+    text = f"{description[:1].lower()}{description[1:]} {unit}" if description[1:2].islower() else f"{description} {unit}"
+    acronyms = {word.lower(): word for word in re.findall(r"\b[A-Z][A-Z0-9]*\b", text)}
+    words = without_unit(name, unit).split("_")
+    label = " ".join(WORDS.get(word) or acronyms.get(word) or word for word in words)
+    if not label.startswith("e⁻"):
+        label = label[:1].upper() + label[1:]
+    return label if not unit or unit in words else f"{label} ({unit})"
+
+
+def without_unit(name: str, unit: str) -> str:
+    """The name without the unit at its end: `d_um2_s` in `µm²/s` is `d`. Words of more than three letters stay: `min_photons`."""
+    plain = unit.translate(MARKED).lower()
+    for tail in (plain.replace("/", "_"), plain.split("/")[0]):
+        if tail and max(map(len, tail.split("_"))) <= 3 and name.endswith(f"_{tail}"):
+            return name.removesuffix(f"_{tail}")
+    return name
+
+
+def _entry(name: str, info: FieldInfo) -> Entry:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    unit, description = str(extra.get("unit", "")), info.description or ""
+    kind, choices, optional = _kind(info.annotation)
+    low, high = _bounds(info)
+    return Entry(
+        name, label_of(name, unit, description), f"{description}.  \nKey: `{name}`", str(extra.get("group", "")), kind,
+        info.get_default(call_default_factory=True), optional, choices, low, high, bool(extra.get("log")),
+    )  # fmt: skip
+
+
+def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...], bool]:
+    """Which widget an annotation asks for, its choices, and whether it may be empty."""
+    parts = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
+    optional = type(None) in parts
+    inner = next(part for part in parts if part is not type(None))
+    if typing.get_origin(inner) is Literal:
+        return "choice", typing.get_args(inner), optional
+    kinds: dict[Any, Kind] = {bool: "switch", int: "integer", float: "number"}
+    return kinds.get(inner, "text"), (), optional
+
+
+def _bounds(info: FieldInfo) -> tuple[float | None, float | None]:
+    """Lowest and highest value, open ends as closed ones: pydantic has the last word."""
+    low = high = None
+    for item in info.metadata:
+        if isinstance(item, Ge | Gt):
+            low = item.ge if isinstance(item, Ge) else item.gt
+        elif isinstance(item, Le | Lt):
+            high = item.le if isinstance(item, Le) else item.lt
+    return typing.cast("float | None", low), typing.cast("float | None", high)
+
+
+# --- the form --------------------------------------------------------------------------------------------------------
+def config_form(
+    config_cls: type[Config],
+    key: str,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    values: Mapping[str, Any] | None = None,
+    groups: Sequence[str] | None = None,
+    columns: int = 3,
+    *,
+    folded: Sequence[str] = (),
+    hide: Sequence[str] = (),
+    choices: Mapping[str, Sequence[Any]] | None = None,
+    first_preset: bool = False,
+    sliders: bool = False,
+    subject: str = "settings",
+) -> dict[str, Any] | None:
+    """Show the form and return its valid values, or show what is wrong and return None.
+
+    `values` are starting values over the defaults; `first_preset` starts from the first preset. A preset sets its own
+    keys and puts the keys that only its siblings set back to their defaults. `groups` shows only those groups, in that
+    order; `folded` groups start closed; `hide` leaves fields out (they keep their starting value); `choices` offers
+    values for a text field; `sliders` draws log fields and fractions as sliders, for pages that redraw at once.
+    """
+    start = defaults(config_cls) | (dict(next(iter(presets.values()))) if presets and first_preset else {}) | dict(values or {})
+    store: dict[str, Any] = st.session_state.setdefault(_store_key(key), start)
+    _take_filled(key, store)
+    if presets:
+        _preset_bar(config_cls, key, presets, start, first_preset)
+    shown = [entry for entry in entries(config_cls) if entry.name not in hide]
+    for group in groups or _group_order(shown):
+        members = [entry for entry in shown if entry.group == group]
+        if members:
+            with st.expander(GROUP_TITLES.get(group, group.capitalize()), expanded=group not in folded):
+                for entry, cell in zip(members, _cells(len(members), columns), strict=True):
+                    with cell:
+                        store[entry.name] = _widget(entry, f"{key}.{entry.name}", store[entry.name], choices or {}, sliders)
+    if not presets:
+        _reset_button(key, start)
+    empty = [entry.label for entry in shown if store[entry.name] is None and not entry.optional]
+    try:
+        if empty:
+            raise InputError(subject, f"{', '.join(empty)} is empty", "Give a number.")
+        return config_cls.parse(store, subject).model_dump()
+    except InputError as error:
+        show_error(error)
+        return None
+
+
+def _group_order(shown: Sequence[Entry]) -> list[str]:
+    """Groups of these fields: the known ones in the form's order, then a task's own."""
+    known = list(GROUP_TITLES)
+    groups = dict.fromkeys(entry.group for entry in shown)
+    return sorted(groups, key=lambda group: known.index(group) if group in known else len(known))
+
+
+def fill_form(key: str, values: Mapping[str, Any]) -> None:
+    """Put values into the form of that key when it is shown next, also from another page. Unknown keys are left out there."""
+    waiting = st.session_state.setdefault(f"{key}:fill", {})
+    waiting.update(values)
+
+
+def form_values(key: str) -> dict[str, Any]:
+    """The values last seen in the form of that key; empty where it was never shown."""
+    return dict(st.session_state.get(_store_key(key), {}))
+
+
+def _store_key(key: str) -> str:
+    return f"{key}:values"
+
+
+def _take_filled(key: str, store: dict[str, Any]) -> None:
+    """Move waiting values into the store and the widgets, before the widgets are made."""
+    for name, value in st.session_state.pop(f"{key}:fill", {}).items():
+        if name in store:
+            store[name] = value
+            st.session_state[f"{key}.{name}"] = value
+
+
+def _preset_bar(
+    config_cls: type[Config], key: str, presets: Mapping[str, Mapping[str, Any]], start: dict[str, Any], first_preset: bool
+) -> None:
+    """The preset choice and the reset button, in one row."""
+    touched = {name for preset in presets.values() for name in preset}
+    base = {name: value for name, value in defaults(config_cls).items() if name in touched}
+    chooser = f"{key}:preset"
+    kept = f"{key}:preset-kept"
+
+    def apply() -> None:
+        st.session_state[kept] = st.session_state[chooser]
+        if chosen := st.session_state[chooser]:
+            fill_form(key, base | dict(presets[chosen]))
+
+    names = list(presets)
+    if chooser not in st.session_state:
+        st.session_state[chooser] = st.session_state.get(kept, names[0] if first_preset else None)
+    with st.container(horizontal=True, vertical_alignment="bottom", wrap=False):
+        st.selectbox("Preset", names, index=None, key=chooser, on_change=apply, placeholder="Choose a preset")
+        _reset_button(key, start)
+
+
+def _reset_button(key: str, start: dict[str, Any]) -> None:
+    def reset() -> None:
+        fill_form(key, start)
+
+    st.button("Reset", key=f"{key}:reset", on_click=reset, icon=":material/restart_alt:", help="Back to the starting values")
+
+
+def _cells(n: int, columns: int) -> list[Any]:
+    """Places for n widgets in rows of `columns`."""
+    return [cell for _ in range(math.ceil(n / columns)) for cell in st.columns(columns)][:n]
+
+
+# --- one widget ------------------------------------------------------------------------------------------------------
+def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[Any]], sliders: bool) -> Any:
+    """The widget of one field, holding `value` unless the user already changed it."""
+    if key not in st.session_state:
+        st.session_state[key] = value
+    if entry.kind == "choice" or entry.name in choices:
+        return _choice(entry, key, choices)
+    if entry.kind == "switch":
+        return st.toggle(entry.label, key=key, help=entry.help)
+    if entry.kind == "text":
+        return st.text_input(entry.label, key=key, help=entry.help, max_chars=500)
+    if sliders and entry.kind == "number" and not entry.optional:
+        slider = _log_slider(entry, key) if entry.log else _fraction_slider(entry, key)
+        if slider is not None:
+            return slider
+    return _number(entry, key)
+
+
+def _choice(entry: Entry, key: str, choices: Mapping[str, Sequence[Any]]) -> Any:
+    options = list(choices.get(entry.name, entry.choices))
+    empty = [None] if entry.optional and None not in options else []
+    if st.session_state[key] not in [*options, *empty]:
+        options.append(st.session_state[key])
+    return st.selectbox(entry.label, [*empty, *options], key=key, help=entry.help, format_func=_choice_text)
+
+
+def _choice_text(value: Any) -> str:
+    return "automatic" if value is None else "none" if value == "" else str(value)
+
+
+def _number(entry: Entry, key: str) -> float | int | None:
+    """A number field; one that the user empties is None."""
+    whole = entry.kind == "integer"
+    cast: Any = int if whole else float
+    if st.session_state[key] is not None:
+        st.session_state[key] = cast(st.session_state[key])
+    options: dict[str, Any] = {
+        "min_value": None if entry.low is None else cast(entry.low),
+        "max_value": None if entry.high is None else cast(entry.high),
+        "step": 1 if whole else _step(entry),
+        "format": "%d" if whole else "%g",
+        "value": None if entry.optional else "min",  # None gives a button that empties the field
+        "placeholder": EMPTY if entry.optional else None,
+    }
+    value: float | int | None = st.number_input(entry.label, key=key, help=entry.help, **options)
+    return value
+
+
+def _step(entry: Entry) -> float:
+    """A tenth of the default's decade; where there is no default, fine enough for seconds or nanometres."""
+    if entry.default:
+        return float(10.0 ** (math.floor(math.log10(abs(entry.default))) - 1))
+    return 0.01 if entry.high is not None and entry.high <= 100 else 1.0
+
+
+def _log_slider(entry: Entry, key: str) -> float | None:
+    """A slider over ten steps a decade, three decades either side of the default, within the bounds."""
+    centre = float(entry.default) or float(entry.high or 1.0) / 1e3
+    low = max(centre / 1e3, entry.low or 0.0)
+    high = min(centre * 1e3, entry.high or math.inf)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ladder = {round(mantissa * 10.0**d, 12) for d in decades for mantissa in E10}
+    options = {value for value in ladder if low <= value <= high} | {float(st.session_state[key])}
+    if entry.low == 0 and not entry.default > 0:
+        options.add(0.0)
+    st.session_state[key] = float(st.session_state[key])
+    chosen: float = st.select_slider(entry.label, sorted(options), key=key, help=entry.help, format_func=lambda v: f"{v:.4g}")
+    return chosen
+
+
+def _fraction_slider(entry: Entry, key: str) -> float | None:
+    """A plain slider where the whole range is worth sliding over; None where it is too wide."""
+    if entry.low is None or entry.high is None or entry.high - entry.low > 10:
+        return None
+    st.session_state[key] = float(st.session_state[key])
+    span = float(entry.high - entry.low)
+    return float(st.slider(entry.label, float(entry.low), float(entry.high), step=span / 100, key=key, help=entry.help))

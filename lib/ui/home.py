@@ -1,0 +1,107 @@
+"""Home: the tasks as cards, what is running, what came out last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from lib.task import Task
+from lib.ui.context import Jobs, core_page, empty_state, go_to, guard, page_header, stage_link
+from lib.ui.curves import words
+from lib.ui.rundata import Overview, overviews
+from lib.ui.runlink import run_link
+from lib.ui.theme import state_badge
+
+EVERY_S, IDLE_S = 2, 10  # while something trains, and while a run may be started elsewhere
+LATEST = 5
+PLANNED = {  # tasks to come; a card disappears here as soon as the task exists
+    "diffusion": ("Diffusion", "The diffusion coefficient of one molecule from a short clip."),
+    "spectra": ("Spectra", "The quality class of a sample from its fluorescence spectra, with guaranteed error."),
+    "bragg": ("Bragg peaks", "Bragg peaks in detector images, found at detector speed."),
+    "reflectance": ("Reflectance", "Ten optical channels of a nanostructured surface from one SEM image."),
+}
+
+
+def home_page(tasks: Sequence[Task], jobs: Jobs) -> None:
+    """Cards, runs in progress, latest results."""
+    page_header("Lightbench", "Simulate a measurement, clean real files, train a model, review it, and measure with it.")
+    with guard():
+        _cards(tasks)
+    rows = overviews(jobs)
+    left, right = st.columns([1, 1], gap="large")
+    with left, guard():
+        st.subheader("In progress", anchor=False)
+        live = any(row.active for row in rows)
+        st.fragment(_running, run_every=EVERY_S if live else IDLE_S)(jobs, tasks, live)
+    with right, guard():
+        st.subheader("Latest results", anchor=False)
+        _latest(rows, tasks)
+
+
+def _cards(tasks: Sequence[Task]) -> None:
+    planned = [text for name, text in PLANNED.items() if name not in {task.name for task in tasks}]
+    n = len(tasks) + len(planned)
+    cells = iter([cell for start in range(0, n, 4) for cell in st.columns(min(4, max(n, 2)))][:n])
+    for task, cell in zip(tasks, cells, strict=False):
+        with cell, st.container(border=True, height="stretch"):
+            _card(task)
+    for (title, text), cell in zip(planned, cells, strict=False):
+        with cell, st.container(border=True, height="stretch"):
+            st.markdown(f"#### :gray[{title}]")
+            st.markdown(f":gray[{text}]")
+            st.badge("not in this version", color="gray")
+
+
+def _card(task: Task) -> None:
+    st.markdown(f"#### {task.icon} {task.title}")
+    st.markdown(task.summary)
+    st.caption(f"{task.input_label}  \n:material/arrow_downward: {task.output_label}")
+    if st.button("Try it with a sample", type="primary", key=f"sample-{task.name}", icon=":material/science:", width="stretch"):
+        go_to(task.name, "predict", sample="1")
+    if st.button("Measure your files", key=f"measure-{task.name}", icon=":material/upload_file:", width="stretch"):
+        go_to(task.name, "predict")
+    for stage, cell in zip(("simulate", "clean", "train", "results"), [*st.columns(2), *st.columns(2)], strict=True):
+        with cell:
+            stage_link(task.name, stage)
+
+
+def _running(jobs: Jobs, tasks: Sequence[Task], live: bool) -> None:
+    """Runs in progress as they stand now; the page is drawn anew when the last one ends or the first one starts."""
+    with guard():
+        rows = [row for row in overviews(jobs) if row.active]
+        if bool(rows) != live:
+            st.rerun()
+        if not rows:
+            empty_state("Nothing is training. A run started on a **Train** page goes on here when you close the browser.")
+            return
+        for row in rows:
+            with st.container(border=True):
+                _title(row, tasks)
+                st.progress(row.status.progress, text=row.progress_text or None)
+        st.page_link(core_page("jobs"), label="All jobs")
+
+
+def _latest(rows: Sequence[Overview], tasks: Sequence[Task]) -> None:
+    stopped = [row for row in rows if row.state in ("failed", "lost")]
+    if stopped:
+        count = "1 run stopped" if len(stopped) == 1 else f"{len(stopped)} runs stopped"
+        st.page_link(core_page("jobs"), label=f"{count} before the end: see why, and resume", icon=":material/error:")
+    done = [row for row in rows if row.state == "done"]
+    if not done:
+        empty_state("No results yet. Train a model, or try a task with its sample.")
+        return
+    with st.container(border=True):
+        for row in done[:LATEST]:
+            _title(row, tasks)
+
+
+def _title(row: Overview, tasks: Sequence[Task]) -> None:
+    """One run in one line: link, task, best value, state."""
+    titles = {task.name: task.title for task in tasks}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(width="stretch"):
+            run_link(row, titles)
+        value = f"{words(row.status.metric, row.status.unit)} {row.best}" if row.status.best_value is not None else ""
+        st.caption(" · ".join(filter(None, [titles.get(row.run.task, row.run.task), value])), width="content")
+        state_badge("shipped" if row.run.shipped else row.state)

@@ -1,0 +1,269 @@
+"""The Predict page: a model, what is known of the instrument, files; then values with error bars, figures, one ZIP."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lib.runs import Run, list_runs
+from lib.task import Panel, Task
+from lib.ui.columns import column_config, heading, interval, significant, value_columns, words_and_unit
+from lib.ui.commands import changed, command, show_command
+from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
+from lib.ui.files import Source, choose, private_folder, sample, show_failures, show_skipped, zip_files
+from lib.ui.forms import config_form
+from lib.ui.panels import show_panels
+from lib.ui.theme import number
+from lib.ui.work import begin, busy, finished, warm_up
+
+ANSWER = ("predictions.csv", "figures.html", "panels.json")
+STYLED_ROWS = 2000
+TINTS = {"failed": "background-color: rgba(213, 94, 0, 0.18)", "outside": "background-color: rgba(197, 138, 0, 0.20)"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished prediction: the folder the worker wrote, and where its input came from."""
+
+    source: Source
+    model: str
+    folder: tempfile.TemporaryDirectory[str]
+    table: pd.DataFrame
+    panels: list[Panel]
+    failures: list[dict[str, str]]
+    skipped: list[dict[str, str]]
+    seconds: float
+    command: str
+
+
+def predict_page(task: Task, worker: WorkerLike) -> None:
+    """Everything below the menu."""
+    page_header("Predict", f"From {task.input_label} to {task.output_label}.", task)
+    with guard():
+        models = usable_models(task)
+        if not models:
+            empty_state(f"There is no trained {task.title} model yet. Train one first; it appears here when it is done.")
+            stage_link(task.name, "train", "Train a model")
+            return
+        warm_up(worker, task.name)
+        run = _choose_model(task, models)
+        acquisition = acquisition_form(task)
+        _ask(task, worker, run, acquisition)
+    with guard():
+        if finished(_work_key(task), lambda value: _keep(task, value)):
+            _show(task)
+
+
+def acquisition_form(task: Task) -> dict[str, Any] | None:
+    """What is known of the instrument, shared by the Clean and Predict pages; None where a value is wrong."""
+    known = {k: v for k, v in st.session_state.get(f"{acquisition_key(task)}:values", {}).items() if v is not None}
+    title = "What do you know of the instrument?" + (f" · {len(known)} given" if known else " · all optional")
+    with st.expander(title, icon=":material/tune:"):
+        st.caption(
+            "Type what you know and leave the rest empty: an empty field is estimated from your data, and the result says so. "
+            "The values stand in the instrument's data sheet, in the acquisition software, or in the file's metadata; "
+            "the ? beside a field says what it means."
+        )
+        return config_form(task.Acquisition, acquisition_key(task), subject="instrument settings")
+
+
+def acquisition_key(task: Task) -> str:
+    """Where the instrument's settings live."""
+    return f"{task.name}-acquisition"
+
+
+# --- model -----------------------------------------------------------------------------------------------------------
+def usable_models(task: Task) -> list[Run]:
+    """Runs with weights that no job is still changing: the shipped best first, then the newest."""
+    runs = [run for run in list_runs(task.name) if run.has_model() and (run.shipped or run.status().finished)]
+    return sorted(runs, key=lambda run: not run.shipped)
+
+
+def _choose_model(task: Task, models: list[Run]) -> Run:
+    """The model choice; `?run=` in the address chooses, and the choice goes into the address."""
+    key, wanted = f"{task.name}-predict-run", query("run")
+    by_id = {run.id: run for run in models}
+    if wanted and wanted != st.session_state.get(f"{key}:link"):
+        st.session_state[f"{key}:link"] = wanted
+        if wanted in by_id:
+            st.session_state[key] = wanted
+        else:
+            text = f"The address asks for the model {wanted}, which is not here or not finished. Another one is chosen below."
+            st.warning(plain(text), icon=":material/link_off:")
+    if st.session_state.get(key) not in by_id:
+        st.session_state.pop(key, None)
+    chosen = st.selectbox(
+        "Model", list(by_id), format_func=lambda name: model_label(task, by_id[name]), key=key, persist_state="session"
+    )
+    if wanted and chosen != wanted:
+        st.session_state[f"{key}:link"] = chosen
+        set_query("run", chosen)
+    return by_id[chosen]
+
+
+def model_label(task: Task, run: Run) -> str:
+    """Name, best value with unit, and whether it ships."""
+    status = run.status()
+    best = f" · {status.metric or task.monitor.name} {number(status.best_value)}" if status.best_value is not None else ""
+    return f"{run.name or run.id}{best}{' · shipped' if run.shipped else ''}"
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+def _ask(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any] | None) -> None:
+    """File choice and the two buttons. `?sample=1` presses the sample button."""
+    make = choose(task, f"{task.name}-predict", offer_sample=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        running = busy(_work_key(task))
+        go = st.button(
+            "Predict", type="primary", key=f"{task.name}-predict-go", icon=":material/straighten:",
+            disabled=running or make is None or acquisition is None, help=None if make else "Choose files first.",
+        )  # fmt: skip
+        try_it = st.button(
+            "Try it with a sample", key=f"{task.name}-predict-sample", icon=":material/science:",
+            disabled=running or acquisition is None, help="Runs the sample that comes with Lightbench; needs no file of yours.",
+        )  # fmt: skip
+    linked = query("sample") == "1" and not running
+    if acquisition is None:
+        return
+    if linked or try_it:
+        set_query("sample", "")  # the link asks once, and asks again when it is opened again
+        _start(task, worker, run, acquisition, lambda: sample(task))
+    elif go and make is not None:
+        _start(task, worker, run, acquisition, make)
+
+
+def _start(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any], make: Callable[[], Source]) -> None:
+    with st.spinner("Predicting …", show_time=True):
+        source, folder = make(), private_folder()
+        payload = {
+            "task": task.name, "run": run.id, "files": source.payload(), "acquisition": acquisition, "output": folder.name,
+        }  # fmt: skip
+        st.session_state[f"{task.name}-predict-asked"] = (source, run, folder, _command(task, run, source, acquisition))
+        begin(_work_key(task), worker, "predict", payload, f"prediction of {source.label}")
+
+
+def _command(task: Task, run: Run, source: Source, acquisition: dict[str, Any]) -> str:
+    settings = changed(task.Acquisition.parse(acquisition))
+    return command(["predict", task.name, "--input", *source.arguments, "--output", "predictions", "--model", run.id], settings)
+
+
+def _work_key(task: Task) -> str:
+    return f"{task.name}-predict-work"
+
+
+def _keep(task: Task, value: dict[str, Any]) -> None:
+    """Put the worker's answer into the session, in place of the one before."""
+    source, run, folder, line = st.session_state[f"{task.name}-predict-asked"]
+    path = Path(folder.name)
+    text = {"file": str, "note": str}
+    table = pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""])
+    table["note"] = table["note"].fillna("")
+    stored = json.loads((path / "panels.json").read_text(encoding="utf-8"))
+    panels = [Panel.from_json(panel) for panel in (stored["panels"] if isinstance(stored, dict) else stored)]
+    st.session_state[f"{task.name}-predict-outcome"] = Outcome(
+        source, model_label(task, run), folder, table, panels, list(value["failures"]), list(value.get("skipped", [])),
+        float(value["seconds"]), line,
+    )  # fmt: skip
+
+
+# --- showing ---------------------------------------------------------------------------------------------------------
+def _show(task: Task) -> None:
+    outcome: Outcome | None = st.session_state.get(f"{task.name}-predict-outcome")
+    if outcome is None:
+        empty_state("Choose files and press **Predict**, or press **Try it with a sample** to see what comes out.")
+        return
+    st.subheader("Result", anchor=False, divider="gray")
+    good = outcome.table[states(outcome.table) != "failed"]
+    facts = [outcome.source.label, f"model {outcome.model}", f"{outcome.seconds:.2f} s", outcome.source.remark]
+    if len(outcome.table) != 1:
+        facts.insert(0, f"{len(good)} of {len(outcome.table)} predicted")
+    st.caption(plain(" · ".join(filter(None, facts))))
+    show_failures(outcome.failures)
+    show_skipped(outcome.skipped)
+    if len(good) == 1:
+        _headline(task, good.iloc[0])
+    elif "in_domain" in good and not _truths(good["in_domain"]).all():
+        outside = int((~_truths(good["in_domain"])).sum())
+        st.warning(
+            f"{outside} of {len(good)} lie outside what the model was trained for; the column note says why. "
+            "Read their values with caution.", icon=":material/warning:",
+        )  # fmt: skip
+    _downloads(task, outcome)
+    if len(outcome.table) > 1 or good.empty:
+        _table(task, outcome.table)
+    if len(good):
+        show_panels(outcome.panels, f"{task.name}-predict-panels")
+    if len(outcome.table) == 1 and len(good):
+        with st.expander("All values", icon=":material/table_rows:"):
+            _table(task, outcome.table)
+    show_command(outcome.command)
+
+
+def _headline(task: Task, row: pd.Series) -> None:
+    """The value of a single file, large, with its interval and unit."""
+    columns = [c for c in value_columns(list(map(str, row.index))) if pd.notna(row[c])]
+    for column, cell in zip(columns, st.columns(max(len(columns), 1))):
+        words, unit = words_and_unit(task, column)
+        with cell.container(border=True):
+            st.caption(words, help=f"Column `{column}`")
+            st.header(f"{significant(float(row[column]))} {unit}", anchor=False)
+            st.markdown(f"{interval(row, column)} {unit} :gray[· central 68 % interval]")
+    note = plain(str(row.get("note", "")))
+    if "in_domain" in row.index and not _truths(pd.Series([row["in_domain"]])).iloc[0]:
+        st.warning(f"**Outside what the model was trained for.** {note} Read the value with caution.", icon=":material/warning:")
+    elif note:
+        st.caption(f":material/info: {note}")
+
+
+def _downloads(task: Task, outcome: Outcome) -> None:
+    folder = Path(outcome.folder.name)
+    with st.container(horizontal=True):
+        st.download_button(
+            "Download everything", lambda: _everything(folder), f"{task.name}-predictions.zip", "application/zip",
+            key=f"{task.name}-predict-zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
+            help="ZIP: predictions.csv and all figures as one HTML file that opens without a network.",
+        )  # fmt: skip
+        st.download_button(
+            "Table as CSV", (folder / "predictions.csv").read_bytes, f"{task.name}-predictions.csv", "text/csv",
+            key=f"{task.name}-predict-csv", on_click="ignore", icon=":material/csv:",
+        )  # fmt: skip
+
+
+def _everything(folder: Path) -> bytes:
+    """The files that make up the answer, in one ZIP."""
+    return zip_files((name, (folder / name).read_bytes()) for name in ANSWER if (folder / name).is_file())
+
+
+def _table(task: Task, table: pd.DataFrame) -> None:
+    """Every file with its outcome; failed rows and rows outside the model's range are tinted."""
+    shown = table.copy()
+    state = states(table)
+    if "in_domain" in shown:
+        shown["in_domain"] = state.map({"ok": "yes", "outside": "no", "failed": ""})
+    data: Any = shown
+    if len(shown) <= STYLED_ROWS:
+        data = shown.style.apply(lambda row: [TINTS.get(state.loc[row.name], "")] * len(row), axis=1)
+    config = column_config(task, shown)
+    config["note"] = st.column_config.TextColumn(heading(task, "note"), width="large")
+    st.dataframe(data, column_config=config, hide_index=True, key=f"{task.name}-predict-table", width="stretch", placeholder="")
+
+
+def states(table: pd.DataFrame) -> pd.Series:
+    """`ok`, `outside` (not in the model's range) or `failed` for each row of predictions.csv."""
+    state = pd.Series("ok", index=table.index)
+    if "in_domain" in table:
+        state[~_truths(table["in_domain"])] = "outside"
+    state[table["note"].fillna("").astype(str).str.startswith("error:")] = "failed"
+    return state
+
+
+def _truths(column: pd.Series) -> pd.Series:
+    """Booleans as they come back from a CSV with empty cells."""
+    return column.astype(str).str.lower().isin(["true", "1", "1.0"])

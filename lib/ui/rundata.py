@@ -1,0 +1,141 @@
+"""What pages read of runs: overviews, curves, tables of differences. Files are read again only when they changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lib.runs import Run, Status, list_runs
+from lib.ui.context import Jobs
+from lib.ui.theme import duration, number
+
+ACTIVE = ("queued", "running")
+NO_FILE = (0, 0)
+OPEN_END = ("failed", "cancelled", "lost")  # states from which training can go on
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One run at one moment."""
+
+    run: Run
+    name: str
+    state: str
+    status: Status
+    config: Mapping[str, Any]
+    executor: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it is, or will be, computing."""
+        return self.state in ACTIVE
+
+    @property
+    def best(self) -> str:
+        """Best value on validation with its unit."""
+        return number(self.status.best_value, self.status.unit)
+
+    @property
+    def progress_text(self) -> str:
+        """Epoch and time left, in words."""
+        status = self.status
+        epochs = f"epoch {status.epoch} of {status.epochs}" if status.epochs else ""
+        if self.state == "running" and status.eta_s is not None:
+            return f"{epochs} · {duration(status.eta_s)} left"
+        if self.state == "queued":
+            return "waiting to start"
+        return epochs
+
+    @property
+    def age(self) -> str:
+        """Time since it was made."""
+        return f"{duration(time.time() - self.status.created_at)} ago" if self.status.created_at else "–"
+
+    @property
+    def label(self) -> str:
+        """One line that tells it from the others in a list."""
+        value = f" · best {self.best}" if self.status.best_value is not None else ""
+        return f"{self.name} · {self.state}{value}"
+
+
+def overview(run: Run, jobs: Jobs) -> Overview:
+    """How a run stands now."""
+    about = _about(str(run.folder), _changed(run.folder / "config.json"))
+    status = run.status()
+    state = status.state if status.finished else jobs.state(run)
+    executor = "" if run.shipped else str(about.get("executor") or "")
+    return Overview(run, str(about.get("name") or run.id), state, status, about.get("config", {}), executor)
+
+
+def overviews(jobs: Jobs, task: str | None = None) -> list[Overview]:
+    """All runs, or a task's, newest first, shipped ones last."""
+    return [overview(run, jobs) for run in list_runs(task)]
+
+
+def metrics_of(run: Run) -> pd.DataFrame:
+    """metrics.csv of a run."""
+    return _metrics(str(run.folder), _changed(run.folder / "metrics.csv"))
+
+
+def sheet_of(run: Run) -> dict[str, Any] | None:
+    """sheet.json of a run."""
+    return _sheet(str(run.folder), _changed(run.folder / "sheet.json"))
+
+
+def test_csv(run: Run) -> bytes | None:
+    """The test predictions as CSV, or None before the end of training."""
+    stamp = _changed(run.folder / "test_predictions.parquet")
+    return _test_csv(str(run.folder), stamp) if stamp != NO_FILE else None
+
+
+def differing(rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> list[str]:
+    """Settings that are not the same in all these runs, in the order of the Config."""
+    names = list(dict.fromkeys(name for row in rows for name in row.config))
+    return [n for n in names if n not in set(ignore) and len({repr(row.config.get(n)) for row in rows}) > 1]
+
+
+def seconds_per_sample(rows: Sequence[Overview], model: str) -> tuple[float, float, Overview] | None:
+    """(seconds per sample, samples per epoch, run) measured in the newest run of that model; own runs before shipped ones."""
+    for row in sorted((row for row in rows if row.config.get("model") == model), key=lambda row: row.run.shipped):
+        metrics = metrics_of(row.run)
+        samples = row.status.steps_per_epoch * int(row.config.get("batch_size", 0))
+        if samples and "seconds" in metrics and len(metrics):
+            return float(metrics["seconds"].tail(10).median()) / samples, float(samples), row
+    return None
+
+
+def _changed(path: Path) -> tuple[int, int]:
+    """Time and size of a file: the key under which its content is kept."""
+    try:
+        found = path.stat()
+    except OSError:
+        return NO_FILE
+    return found.st_mtime_ns, found.st_size
+
+
+@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
+def _about(folder: str, stamp: tuple[int, int]) -> dict[str, Any]:
+    run = Run(Path(folder))
+    return run.about() | {"config": run.config()}
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def _metrics(folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
+    return Run(Path(folder)).metrics()
+
+
+@st.cache_data(ttl=600, max_entries=8, show_spinner=False)
+def _sheet(folder: str, stamp: tuple[int, int]) -> dict[str, Any] | None:
+    return Run(Path(folder)).sheet()
+
+
+@st.cache_data(ttl=600, max_entries=4, show_spinner=False)
+def _test_csv(folder: str, stamp: tuple[int, int]) -> bytes | None:
+    table = Run(Path(folder)).test_predictions()
+    return None if table is None else table.to_csv(index=False).encode()

@@ -1,0 +1,131 @@
+"""The Simulate page: settings on the left, what they look like on the right, redrawn at once; files to take away."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from lib.task import Config, InputError, Panel, Task
+from lib.ui.commands import changed, command, show_command
+from lib.ui.context import guard, page_header, plain, stage_url
+from lib.ui.files import zip_folder
+from lib.ui.forms import config_form, fill_form
+from lib.ui.panels import show_panels
+
+MAX_FILES = 500  # more than that is work for the command line: a ZIP is made in memory
+MAX_SEED = 2**31 - 1
+
+
+def simulate_page(task: Task) -> None:
+    """Everything below the menu."""
+    page_header("Simulate", f"What a measurement looks like at given settings. {task.summary}", task)
+    with guard():
+        _take_link(task)
+    _workbench(task)
+
+
+def form_key(task: Task) -> str:
+    """Where the settings live; `fill_form` with it sets them from another page."""
+    return f"{task.name}-simulate"
+
+
+@st.fragment
+def _workbench(task: Task) -> None:
+    """Form and pictures; a fragment, so that a moved slider redraws this and nothing else."""
+    with guard():
+        left, right = st.columns([1, 2.3], gap="large")
+        with left:
+            seed = _seed(task)
+            values = config_form(
+                task.Simulation, form_key(task), task.simulation_presets, columns=1, sliders=True, subject="simulation settings"
+            )
+        with right:
+            if values is None:
+                st.info("The picture comes back when the value marked in the settings is mended.", icon=":material/arrow_back:")
+                return
+            config = task.Simulation.parse(values)
+            show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels")
+        with left:
+            _take_away(task, config, seed)
+
+
+def _seed(task: Task) -> int:
+    """The seed field and the button for another draw."""
+    key = f"{task.name}-simulate-seed"
+
+    def draw() -> None:
+        st.session_state[key] = (int(st.session_state.get(key) or 0) + 1) % MAX_SEED
+
+    number, button = st.columns([1, 1], vertical_alignment="bottom")
+    seed = number.number_input(
+        "Seed", 0, MAX_SEED, 0, key=key, persist_state="session", help="The same seed draws the same picture."
+    )
+    button.button("New draw", on_click=draw, key=f"{key}-draw", icon=":material/casino:", width="stretch")
+    return int(seed or 0)
+
+
+def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
+    """The pictures, kept until the settings, the seed or the task change."""
+    drawn_for = (task.name, config.model_dump_json(), seed)
+    kept = st.session_state.get("simulate-drawn")
+    if kept is None or kept[0] != drawn_for:
+        kept = (drawn_for, task.simulation_panels(config, np.random.default_rng(seed)))
+        st.session_state["simulate-drawn"] = kept
+    panels: list[Panel] = kept[1]
+    return panels
+
+
+# --- taking away -----------------------------------------------------------------------------------------------------
+def _take_away(task: Task, config: Config, seed: int) -> None:
+    """Simulated files with their truth, the command that makes the same, and a link to these settings."""
+    st.markdown("##### Take away")
+    n = st.number_input(
+        "How many", 1, MAX_FILES, 10, key=f"{task.name}-simulate-n", persist_state="session",
+        help="Simulated samples in the ZIP, each drawn anew at these settings, with the true values in truth.csv. "
+        f"For more than {MAX_FILES} use the command line.",
+    )  # fmt: skip
+    count = int(n or 1)
+    st.download_button(
+        "Download as files", lambda: simulated_files(task, config, count, seed), f"{task.name}-simulated-{count}-seed{seed}.zip",
+        "application/zip", key=f"{task.name}-simulate-files", on_click="ignore", icon=":material/download:", width="stretch",
+    )  # fmt: skip
+    settings = changed(config)
+    words = ["simulate", task.name, "--n", str(count), "--seed", str(seed), "--output", f"{task.name}-simulated"]
+    show_command(command(words, settings))
+    link = stage_url(task.name, "simulate", seed=str(seed), **{key: str(value) for key, value in settings.items()})
+    with st.expander("Link to these settings", icon=":material/link:"):
+        st.code(link, language=None, wrap_lines=True)
+
+
+def simulated_files(task: Task, config: Config, n: int, seed: int) -> bytes:
+    """A ZIP of n simulated samples as the task's own files, and `truth.csv`; the same seed gives the same samples."""
+    samples = task.simulate(config, n, np.random.default_rng(seed))
+    with tempfile.TemporaryDirectory(prefix="lightbench-") as folder:
+        task.write(samples, Path(folder))
+        return zip_folder(Path(folder))
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+def _take_link(task: Task) -> None:
+    """Settings and seed in the address fill the form, once for each address."""
+    given = {key: st.query_params[key] for key in (*task.Simulation.model_fields, "seed") if key in st.query_params}
+    if not given or st.session_state.get("simulate-link") == (task.name, given):
+        return
+    st.session_state["simulate-link"] = (task.name, dict(given))
+    seed = given.pop("seed", "")
+    if seed.isdecimal() and int(seed) <= MAX_SEED:
+        st.session_state[f"{task.name}-simulate-seed"] = int(seed)
+    fill_form(form_key(task), linked_values(task, given))
+
+
+def linked_values(task: Task, given: dict[str, str]) -> dict[str, Any]:
+    """Every field of the form, those of the link over the defaults. A bad value is a sentence and changes nothing."""
+    try:
+        return task.Simulation.parse(given, "settings in the address").model_dump()
+    except InputError as error:
+        st.warning(f"The settings in the address were not taken. {plain(str(error))}", icon=":material/link_off:")
+        return {}

@@ -1,0 +1,169 @@
+"""The Train page: settings on the left, the chosen run live on the right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from lib.runs import create
+from lib.task import Task
+from lib.ui.actions import ask, run_actions, show_asked
+from lib.ui.context import Jobs, empty_state, guard, page_header, plain, query, set_query, stage_link
+from lib.ui.curves import loss_curves, monitor_curve, words
+from lib.ui.forms import config_form
+from lib.ui.panels import show_figure
+from lib.ui.rundata import Overview, metrics_of, overview, overviews, seconds_per_sample
+from lib.ui.theme import duration, state_badge
+
+EVERY_S = 2  # the trainer's heartbeat
+LOG_LINES = 200
+
+
+def train_page(task: Task, jobs: Jobs) -> None:
+    """Settings, start, and the run named by `?run=` (else the newest) as it goes."""
+    page_header("Train", f"Train a model from {task.input_label} to {task.output_label}, in the background.", task)
+    rows = overviews(jobs, task.name)
+    left, right = st.columns([5, 7], gap="large")
+    with left, guard():
+        _new_run(task, jobs, rows)
+    with right, guard():
+        _runs(jobs, rows)
+    show_asked(jobs)
+
+
+# --- a new run -------------------------------------------------------------------------------------------------------
+def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
+    st.subheader("New run", anchor=False)
+    start = st.container(border=True)
+    models = [""] + [row.run.id for row in rows if row.run.has_model()]
+    values = config_form(
+        task.Training, f"{task.name}-train", task.training_presets, columns=2, first_preset=True,
+        folded=("optimiser", "compute"), choices={"start_from": models}, subject="training settings",
+    )  # fmt: skip
+    with start:
+        name = st.text_input("Name", key=f"{task.name}-train-name", max_chars=60, placeholder="optional, to find it again")
+        executor = _executor(jobs, f"{task.name}-train-executor")
+        st.caption(_estimate(rows, values) if values else "Mend the settings below, then start.")
+        pressed = st.button(
+            "Start training", type="primary", icon=":material/play_arrow:", key="start-training",
+            disabled=values is None or executor is None, width="stretch",
+        )  # fmt: skip
+    if pressed and values is not None and executor is not None:
+        run = create(task.name, values, name.strip() if name else "", executor)
+        jobs.start(run)
+        set_query("run", run.id)
+        st.toast(f"Started {run.id}", icon=":material/play_arrow:")
+        st.rerun()
+
+
+def _executor(jobs: Jobs, key: str) -> str | None:
+    """Where to run: what is there, and why the others are not."""
+    found = {name: executor.available() for name, executor in jobs.executors().items()}
+    usable = [name for name, (there, _) in found.items() if there]
+    for name, (there, why) in found.items():
+        if not there:
+            st.caption(f"{name}: {why}")
+    if not usable:
+        st.error("No place to run a training was found on this machine.", icon=":material/error:")
+        return None
+    if len(usable) == 1:
+        return usable[0]
+    chosen: str | None = st.segmented_control(
+        "Run on", usable, default=usable[0], required=True, key=key, persist_state="session"
+    )
+    return chosen
+
+
+def _estimate(rows: Sequence[Overview], values: dict[str, Any]) -> str:
+    """How long it will take, from the seconds that an earlier run of the same model took per sample."""
+    measured = seconds_per_sample(rows, values["model"])
+    if measured is None:
+        return "No earlier run of this model to estimate the time from; after the first epoch the page shows the time left."
+    seconds, samples, row = measured
+    per_epoch = next((float(value) for name, value in values.items() if name.endswith("_per_epoch")), samples)
+    total = duration(seconds * per_epoch * values["epochs"])
+    return f"Roughly **{total}** for {values['epochs']} epochs ({1e3 * seconds:.2g} ms per sample, as in {plain(row.name)})."
+
+
+# --- the chosen run --------------------------------------------------------------------------------------------------
+def _runs(jobs: Jobs, rows: Sequence[Overview]) -> None:
+    own = [row for row in rows if not row.run.shipped]
+    linked = next((row for row in rows if row.run.id == query("run")), None)
+    st.subheader("Runs", anchor=False)
+    if query("run") and linked is None:
+        st.warning(f"There is no run {query('run')!r} of this task; it may have been deleted.", icon=":material/search_off:")
+    listed = [*own, *([linked] if linked and linked not in own else [])]
+    if not listed:
+        empty_state("No run yet. Choose a preset on the left and press **Start training**: its curves and log appear here.")
+        return
+    by_id = {row.run.id: row for row in listed}
+    chosen = st.selectbox(
+        "Run", list(by_id), index=list(by_id).index(linked.run.id) if linked else 0, format_func=lambda i: by_id[i].label,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    set_query("run", chosen)
+    row = by_id[chosen]
+    st.fragment(_live, run_every=EVERY_S if row.active else None)(row, jobs)
+
+
+def _live(before: Overview, jobs: Jobs) -> None:
+    """The run as it stands now; when it ends, the whole page is drawn anew."""
+    with guard():
+        row = overview(before.run, jobs)
+        if row.active != before.active:
+            st.rerun()
+        _facts(row)
+        _curves(row)
+        _actions(row)
+        st.markdown("###### Log")
+        log = row.run.log(LOG_LINES)
+        with st.container(height=260, autoscroll=True, border=False):
+            st.code(log or "Nothing logged yet.", language=None, wrap_lines=True)
+
+
+def _facts(row: Overview) -> None:
+    status = row.status
+    with st.container(horizontal=True, vertical_alignment="center"):
+        state_badge(row.state)
+        st.caption(f"{row.run.id} · made {row.age}" + (f" · {row.executor}" if row.executor else ""))
+    st.progress(status.progress, text=row.progress_text or None)
+    if status.reason and row.state != "done":
+        st.error(plain(status.reason), icon=":material/error:")
+    if row.state == "lost":
+        st.warning("Its process is gone without a word. Resume goes on from the last finished epoch.", icon=":material/link_off:")
+    cells = st.columns(4)
+    cells[0].metric("Epoch", f"{status.epoch} / {status.epochs}")
+    cells[1].metric("Time left", duration(status.eta_s) if row.state == "running" else "–")
+    ended = status.finished_at or status.heartbeat_at
+    cells[2].metric("Took" if not row.active else "Running for", _span(status.started_at, ended))
+    where = f"epoch {status.best_epoch}" if status.best_epoch is not None else None
+    cells[3].metric(f"Best {words(status.metric, status.unit)}", row.best, where, delta_color="off", delta_arrow="off")
+
+
+def _span(start: float | None, end: float | None) -> str:
+    return duration(end - start) if start is not None and end is not None else "–"
+
+
+def _curves(row: Overview) -> None:
+    metrics = metrics_of(row.run)
+    if metrics.empty:
+        if row.active:
+            empty_state("The curves begin with the first finished epoch.", ":material/show_chart:")
+        return
+    log_y = st.toggle("Log loss axis", key=f"log-axis-{row.run.id}")
+    figures = {"loss": loss_curves(metrics, row.status, log_y), "monitor": monitor_curve(metrics, row.status)}
+    for cell, (name, fig) in zip(st.columns(2), figures.items(), strict=True):
+        with cell:  # uirevision keeps the reader's zoom while new epochs come in
+            show_figure(fig.update_layout(uirevision=row.run.id), f"{name}-{row.run.id}")
+
+
+def _actions(row: Overview) -> None:
+    with st.container(horizontal=True):
+        if row.state == "done":
+            stage_link(row.run.task, "results", "Result sheet", run=row.run.id)
+        if row.run.has_model() and not row.active:
+            stage_link(row.run.task, "predict", "Use this model", run=row.run.id)
+        for action in run_actions(row):
+            ask(row, action)

@@ -1,0 +1,132 @@
+"""A request to the warm worker that runs in a thread while its page goes on: progress, time left, cancel.
+
+The thread belongs to the session that started it and keeps its outcome in a `Work`; pages look at it and never wait long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from lib.task import InputError
+from lib.ui.context import WorkerLike, plain
+from lib.ui.theme import duration
+
+_log = logging.getLogger("lightbench")
+AT_ONCE_S = 1.5  # a request that ends within this time needs no progress bar
+POLL_S = 0.5
+
+
+@dataclass
+class Work:
+    """One request: what it is called, how far it is, how it ended. Times are seconds of `time.monotonic`."""
+
+    label: str
+    started: float = field(default_factory=time.monotonic)
+    fraction: float = 0.0
+    text: str = ""
+    value: dict[str, Any] | None = None
+    error: InputError | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def eta_s(self) -> float | None:
+        """Seconds left at the present pace; None until there is a pace."""
+        passed = time.monotonic() - self.started
+        return passed * (1 - self.fraction) / self.fraction if self.fraction > 0.02 and passed > 1 else None
+
+    def caption(self) -> str:
+        """What is going on, how far, how long still."""
+        eta = self.eta_s()
+        left = f" · about {duration(eta)} left" if eta is not None else ""
+        return f"{self.text or self.label} · {self.fraction:.0%}{left}"
+
+
+def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> None:
+    """Start a request whose work the page keeps under `key`; a long one redraws the page, so that its buttons know."""
+    work = start(worker, op, payload, label)
+    st.session_state[key] = work
+    if not work.ended.is_set():
+        st.rerun()
+
+
+def busy(key: str) -> bool:
+    """Whether the work under `key` is still going on."""
+    work: Work | None = st.session_state.get(key)
+    return work is not None and not work.ended.is_set()
+
+
+def start(worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> Work:
+    """Send the request from a thread and wait a moment, so that quick ones are done when this returns."""
+    work = Work(label)
+    threading.Thread(target=_serve, args=(worker, op, dict(payload), work), name=f"work-{op}", daemon=True).start()
+    work.ended.wait(AT_ONCE_S)
+    return work
+
+
+def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work) -> None:
+    def progress(fraction: float, text: str) -> None:
+        work.fraction, work.text = min(max(fraction, 0.0), 1.0), text
+
+    try:
+        work.value = worker.request(op, payload, progress, stop=work.stop)
+    except InputError as error:
+        work.error = error
+    except Exception as error:  # noqa: BLE001 - a thread has no page to fail on: the log gets the traceback, the page a sentence
+        _log.exception("request %s failed", op)
+        problem = f"it stopped unexpectedly ({type(error).__name__})"
+        work.error = InputError(work.label, problem, "The server's log has the details.")
+    finally:
+        work.ended.set()
+
+
+@st.fragment(run_every=POLL_S)
+def show_work(work: Work, key: str) -> None:
+    """Progress bar and cancel button; reruns the page when the work ends."""
+    if work.ended.is_set():
+        st.rerun()
+    bar, button = st.columns([5, 1], vertical_alignment="bottom")
+    bar.progress(work.fraction, work.caption() if not work.stop.is_set() else "Stopping …")
+    if button.button("Cancel", key=f"{key}-cancel", icon=":material/stop_circle:", width="stretch", disabled=work.stop.is_set()):
+        work.stop.set()
+
+
+def warm_up(worker: WorkerLike, task: str) -> None:
+    """Let the worker load what this task needs, in the background, once per server."""
+    _warmed(task, worker)
+
+
+@st.cache_resource(show_spinner=False)
+def _warmed(task: str, _worker: WorkerLike) -> Work:
+    work = Work(f"warming up for {task}")
+    payload: dict[str, Any] = {"task": task}
+    threading.Thread(target=_serve, args=(_worker, "warm", payload, work), name=f"warm-{task}", daemon=True).start()
+    return work
+
+
+def finished(key: str, done: Callable[[dict[str, Any]], None]) -> bool:
+    """Look after the work that a page keeps in the session under `key`.
+
+    Shows its progress while it runs, hands its value to `done` once, and shows why it ended early until the next work
+    takes its place. True where the page may go on, False while the work runs.
+    """
+    work: Work | None = st.session_state.get(key)
+    if work is None:
+        return True
+    if not work.ended.is_set():
+        show_work(work, key)
+        return False
+    if work.value is not None:
+        del st.session_state[key]
+        done(work.value)
+    elif work.stop.is_set():
+        st.info("Stopped as you asked. Nothing was changed.", icon=":material/stop_circle:")
+    elif work.error is not None:
+        st.error(plain(str(work.error)), icon=":material/error:")
+    return True

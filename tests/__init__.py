@@ -1,0 +1,1 @@
+"""Tests of Lightbench; packages, so that two folders may hold a test file of the same name."""

@@ -1,0 +1,46 @@
+"""Fixtures of every test: a home folder of its own, and the toy task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import lib.tasks
+from lib.task import Task
+
+TOY_TASKS = Path(__file__).parent / "toy" / "tasks"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LIGHTBENCH_HOME, for this process and those it starts."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def toy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    """The toy task, found by `lib.tasks` here and in the processes the test starts."""
+    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_TASKS))
+    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_TASKS)])
+    _forget()
+    yield lib.tasks.get("toy")
+    _forget()
+
+
+def _forget() -> None:
+    lib.tasks.names.cache_clear()
+    lib.tasks.get.cache_clear()
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 180.0) -> None:
+    """Wait until something is true of another process or thread; fail with `what` when it never comes."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain: {what}"
+        time.sleep(0.05)

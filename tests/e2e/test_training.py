@@ -1,0 +1,131 @@
+"""A run from the first click to its use, and everything that can happen to it on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lib import runs
+from lib.runs import Run
+from tests.e2e.server import ROOT, Server
+from tests.e2e.session import Session
+
+# The smallest run that still has curves to look at.
+TINY = {"clips_per_epoch": 64, "validation_clips": 64, "test_clips": 64, "batch_size": 16, "width": 4, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def same_home(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test looks into the home folder that the server serves."""
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(server.home))
+
+
+def start(name: str, **settings: object) -> Run:
+    """A run in the background, started from the command line as on a cluster."""
+    words = [f"{key}={value}" for key, value in {**TINY, **settings}.items()]
+    command = [sys.executable, "-m", "lib", "train", "diffusion", "--name", name, "--background", "--set", *words]
+    subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=True, capture_output=True)
+    return named(name)
+
+
+def named(name: str) -> Run:
+    """The one run of that name."""
+    (found,) = (run for run in runs.list_runs("diffusion") if run.name == name)
+    return found
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
+    """Wait for something outside the browser."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < timeout_s, f"waited {timeout_s} s for: {what}"
+        time.sleep(0.2)
+
+
+def row(tab: Session, name: str, state: str, timeout_s: float = 60) -> None:
+    """Wait until the Train page shows that run in that state."""
+    run = named(name)
+    tab.open(f"diffusion-train?run={run.id}").sees(state, timeout_s=timeout_s)
+
+
+def test_train_reload_sheet_and_use(tab: Session, tmp_path: Path) -> None:
+    tab.open("diffusion-train").unfold("Optimiser").unfold("Compute")
+    tab.fill("Name", "from the browser").fill("Epochs", 6)
+    for label, value in (("Clips per epoch", 64), ("Validation clips", 64), ("Test clips", 64), ("Batch size (samples)", 16)):
+        tab.fill(label, value)
+    tab.fill("Width (channels)", 4).fill("Threads", 1)
+    tab.press("Start training").sees("running", timeout_s=60)
+    assert "run=" in tab.page.url
+    tab.page.reload()
+    tab.settle().sees("from the browser")
+    tab.sees("Result sheet", timeout_s=180)
+    assert tab.drawn().page.locator("[data-testid=stPlotlyChart]").count() >= 2, "train and validation curves"
+    run = named("from the browser")
+    assert run.status().state == "done" and len(run.metrics()) == 6
+
+    tab.open(f"diffusion-results?run={run.id}").drawn().press("Download", exact=True)
+    tab.press("Make Sheet (HTML)").sees("Save Sheet (HTML)", timeout_s=60)
+    page = tab.download("Save Sheet (HTML)", tmp_path).read_text(encoding="utf-8")
+    assert "from the browser" in page and not re.search(r"<(script|link|img)[^>]+https?:", page), "opens without a network"
+
+    tab.open(f"diffusion-predict?run={run.id}&sample=1").sees("Download everything", timeout_s=120)
+    tab.sees("model from the browser")
+
+
+def test_cancel_stops_every_process(tab: Session, server: Server) -> None:
+    run = start("to cancel", epochs=500)
+    until(lambda: len(run.metrics()) >= 1, "first epoch")
+    row(tab, "to cancel", "running")
+    tab.press("Cancel", exact=True).sees("Cancel this run?")
+    tab.press("Stop it").sees("cancelled")
+    until(lambda: not server.trainers(), "every process gone", 20)
+    assert run.status().state == "cancelled"
+
+
+def test_killed_trainer_is_lost_and_resumes(tab: Session, server: Server) -> None:
+    run = start("to kill", epochs=500)
+    until(lambda: len(run.metrics()) >= 2, "second epoch")
+    row(tab, "to kill", "running")
+    for process in server.trainers():
+        process.kill()
+    tab.sees("lost", timeout_s=30)
+    epochs = len(run.metrics())
+    tab.press("Resume", exact=True).sees("running", timeout_s=60)
+    until(lambda: len(run.metrics()) > epochs, "an epoch after resuming")
+    assert list(run.metrics()["epoch"].diff().dropna().unique()) == [1], "no epoch twice, none left out"
+    tab.press("Cancel", exact=True).press("Stop it").sees("cancelled")
+
+
+def test_a_run_outlives_the_server(tab: Session, server: Server) -> None:
+    run = start("outlives", epochs=500)
+    until(lambda: len(run.metrics()) >= 1, "first epoch")
+    server.stop()
+    epochs = len(run.metrics())
+    server.start()
+    until(lambda: len(run.metrics()) > epochs, "an epoch after the restart")
+    row(tab, "outlives", "running")
+    tab.press("Cancel", exact=True).press("Stop it").sees("cancelled")
+
+
+def test_delete_and_undo(tab: Session) -> None:
+    run = start("to delete", epochs=1)
+    until(lambda: run.status().state == "done", "the run's end")
+    tab.open("jobs").sees("to delete")
+    tab.page.locator(f".st-key-delete-{run.id} button").first.click()
+    tab.sees("Deleted")
+    assert not run.folder.exists()
+    tab.press("Undo").sees("to delete")
+    assert run.folder.exists() and run.status().state == "done"
+
+
+def test_a_wrong_setting_is_a_sentence(tab: Session) -> None:
+    tab.open("diffusion-train").fill("D min (px²/frame)", 50)
+    tab.sees("d_min_px2 = 50.0 is above d_max_px2")
+    assert tab.page.get_by_role("button", name="Start training").is_disabled()

@@ -1,0 +1,387 @@
+"""Every task keeps the contract of lib/task.py: the tests take each folder under lib/tasks/, and the toy, by themselves.
+
+A fifth task is tested by being there. What is special about a task is tested in tests/<task>/.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import lib.tasks
+from lib import runs
+from lib.task import Config, InputError, Panel, Samples, Split, Task, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+TOY_TASKS = ROOT / "tests" / "toy" / "tasks"
+STAGES = ("simulate", "clean", "train", "results", "predict")
+ENOUGH_SAMPLES = 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder for this module, and the toy task beside the real ones, here and in processes it starts."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTBENCH_HOME", str(home))
+        patch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_TASKS))
+        patch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_TASKS)])
+        lib.tasks.names.cache_clear()
+        lib.tasks.get.cache_clear()
+        yield home
+    lib.tasks.names.cache_clear()
+    lib.tasks.get.cache_clear()
+
+
+@pytest.fixture(scope="module", params=[*lib.tasks.names(), "toy"])
+def task(request: pytest.FixtureRequest, bench: Path) -> Task:
+    return lib.tasks.get(request.param)
+
+
+@pytest.fixture(scope="module")
+def simulated(task: Task) -> Samples:
+    """Three samples at the default settings."""
+    return task.simulate(task.Simulation(), 3, np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def drawn(task: Task) -> Samples:
+    """One test batch: samples whose true values differ."""
+    return task.training_data(tiny(task)).batch("test", 0, 0)
+
+
+def tiny(task: Task, **values: Any) -> TrainConfig:
+    """The smallest sensible training: every whole number of data and model at its lower bound, two epochs."""
+    small: dict[str, Any] = {"epochs": 2, "batch_size": ENOUGH_SAMPLES, "threads": 1, "accelerator": "cpu"}
+    for name, field in task.Training.model_fields.items():
+        lowest = bound(field, "ge")
+        if field.annotation is int and lowest is not None and _extra(field)["group"] in ("data", "model"):
+            least = max(int(lowest), ENOUGH_SAMPLES) if _extra(field)["group"] == "data" else int(lowest)
+            small[name] = min(field.default, least)
+    return task.Training.parse({**small, **values})
+
+
+def bound(field: Any, *kinds: str) -> float | None:
+    """The first bound of these kinds (ge, gt, le, lt) that a pydantic field has."""
+    for rule in field.metadata:
+        for kind in kinds:
+            if hasattr(rule, kind):
+                return float(getattr(rule, kind))
+    return None
+
+
+def _extra(field: Any) -> dict[str, Any]:
+    return dict(field.json_schema_extra or {})
+
+
+def same(a: Samples, b: Samples) -> bool:
+    return a.inputs.keys() == b.inputs.keys() and all(np.array_equal(a.inputs[k], b.inputs[k]) for k in a.inputs)
+
+
+# --- what it says of itself ------------------------------------------------------------------------------------------
+def test_describes_itself(task: Task) -> None:
+    assert lib.tasks.get(task.name) is task
+    for text in (task.title, task.summary, task.input_label, task.output_label):
+        assert text.strip()
+    assert task.icon.startswith(":material/") and task.icon.endswith(":")
+    assert task.suffixes and all(s.startswith(".") and s == s.lower() for s in task.suffixes)
+    assert task.monitor.goal in ("min", "max")
+
+
+@pytest.mark.parametrize("kind", ["Simulation", "Acquisition", "Rules", "Training"])
+def test_every_setting_explains_itself(task: Task, kind: str) -> None:
+    schema: type[Config] = getattr(task, kind)
+    schema()  # the defaults are valid
+    for name, field in schema.model_fields.items():
+        extra = _extra(field)
+        assert field.description and field.description.strip(), f"{kind}.{name} has no description"
+        assert {"unit", "group", "log"} <= extra.keys(), f"{kind}.{name} was not made by option()"
+        numbers = {int, float} & {field.annotation, *get_args(field.annotation)}
+        if numbers:
+            assert bound(field, "ge", "gt") is not None, f"{kind}.{name} has no lower bound"
+        if extra["log"]:
+            assert bound(field, "le", "lt") is not None, f"{kind}.{name} is logarithmic and has no upper bound"
+
+
+def test_acquisition_may_be_left_empty(task: Task) -> None:
+    assert all(not field.is_required() for field in task.Acquisition.model_fields.values())
+
+
+def test_presets_are_valid(task: Task) -> None:
+    assert task.training_presets, "the first training preset is the default of the form"
+    for preset in task.simulation_presets.values():
+        task.Simulation.parse(preset)
+    for preset in task.training_presets.values():
+        task.Training.parse(preset)
+
+
+def test_wrong_key_lists_the_valid_ones(task: Task) -> None:
+    with pytest.raises(InputError) as caught:
+        task.Training.parse({"lerning_rate": 1})
+    assert "lerning_rate" in str(caught.value) and "learning_rate" in str(caught.value)
+
+
+def test_examples_are_readable(task: Task) -> None:
+    paths = task.example()
+    assert paths
+    for path in paths:
+        assert path.suffix.lower() in task.suffixes
+        assert len(task.read(path, task.Acquisition())) >= 1
+
+
+# --- simulate and files ----------------------------------------------------------------------------------------------
+def test_same_seed_same_samples(task: Task, simulated: Samples) -> None:
+    again = task.simulate(task.Simulation(), 3, np.random.default_rng(1))
+    other = task.simulate(task.Simulation(), 3, np.random.default_rng(2))
+    assert same(simulated, again)
+    pd.testing.assert_frame_equal(simulated.table, again.table)
+    assert not same(simulated, other)
+
+
+def test_samples_have_the_columns_of_the_contract(simulated: Samples) -> None:
+    assert {"file", "note"} <= set(simulated.table.columns)
+    assert simulated.table["file"].is_unique
+
+
+def test_every_simulation_preset_simulates_and_shows(task: Task) -> None:
+    for preset in task.simulation_presets.values():
+        config = task.Simulation.parse(preset)
+        assert len(task.simulate(config, 2, np.random.default_rng(0))) == 2
+        panels = task.simulation_panels(config, np.random.default_rng(0))
+        assert panels and len({p.key for p in panels}) == len(panels)
+
+
+def test_files_come_back_as_they_were_written(task: Task, simulated: Samples, tmp_path: Path) -> None:
+    paths = [p for p in task.write(simulated, tmp_path) if p.suffix.lower() in task.suffixes]
+    back = Samples.concat([task.read(path, task.Acquisition()) for path in paths])
+    assert list(back.table["file"]) == list(simulated.table["file"])
+    assert back.inputs.keys() == simulated.inputs.keys()
+    for key, values in simulated.inputs.items():
+        np.testing.assert_allclose(back.inputs[key], values, rtol=1e-6)
+    assert (tmp_path / "truth.csv").exists()
+    assert len(pd.read_csv(tmp_path / "truth.csv")) == len(simulated)
+
+
+def test_samples_survive_their_own_folder(simulated: Samples, tmp_path: Path) -> None:
+    simulated.save(tmp_path)
+    back = Samples.load(tmp_path)
+    assert same(simulated, back)
+    assert list(back.table["file"]) == list(simulated.table["file"])
+
+
+def test_display_name_is_what_the_table_shows(task: Task) -> None:
+    path = task.example()[0]
+    assert set(task.read(path, task.Acquisition(), "Zelle 'ü' 1").table["file"]) == {"Zelle 'ü' 1"}
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no measurement\n", b"\x00" * 4096], ids=["empty", "text", "zeros"])
+def test_wrong_file_is_named_in_a_sentence(task: Task, tmp_path: Path, content: bytes) -> None:
+    for suffix in task.suffixes:
+        path = tmp_path / f"a b'ü{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught:
+            task.read(path, task.Acquisition(), "../my file")
+        assert "../my file" in str(caught.value)
+        assert caught.value.problem and caught.value.remedy
+        assert str(tmp_path) not in str(caught.value), "a message shows the display name, not a path of the server"
+
+
+def test_truncated_file_never_raises_anything_else(task: Task, tmp_path: Path) -> None:
+    whole = task.example()[0].read_bytes()
+    path = tmp_path / f"cut{task.example()[0].suffix}"
+    for share in (0.01, 0.1, 0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        try:
+            assert len(task.read(path, task.Acquisition())) >= 1
+        except InputError as error:
+            assert path.name in str(error)
+
+
+# --- clean -----------------------------------------------------------------------------------------------------------
+def test_readings_and_flags_fit_together(task: Task) -> None:
+    samples = task.simulate(task.Simulation(), 8, np.random.default_rng(3))
+    readings = task.inspect(samples, task.Acquisition())
+    assert len(readings) == 8 and readings.columns[0] == "file"
+    flags = task.flag(readings, task.Rules())
+    assert len(flags) == 8 and all(map(pd.api.types.is_bool_dtype, flags.dtypes))
+    assert set(flags.columns) <= set(task.Rules.model_fields)
+    assert flags.any(axis=1).sum() <= 2, "the default rules drop good simulated samples"
+
+
+def test_a_sample_can_be_looked_at(task: Task, simulated: Samples) -> None:
+    image = task.thumbnail(simulated, 0)
+    assert image.dtype == np.uint8 and image.ndim == 2 and np.ptp(image) > 0
+    assert task.sample_panels(simulated, 0, task.Acquisition())
+
+
+# --- train -----------------------------------------------------------------------------------------------------------
+def test_a_batch_is_known_by_its_number(task: Task) -> None:
+    data, again = task.training_data(tiny(task)), task.training_data(tiny(task))
+    assert all(data.batches(split) >= 1 for split in get_args(Split))
+    assert same(data.batch("train", 1, 0), again.batch("train", 1, 0))
+    assert not same(data.batch("train", 0, 0), data.batch("train", 1, 0))
+    assert same(data.batch("validation", 0, 0), data.batch("validation", 5, 0))
+    assert not same(data.batch("validation", 0, 0), data.batch("test", 0, 0))
+    assert not same(data.batch("test", 0, 0), task.training_data(tiny(task, seed=1)).batch("test", 0, 0))
+
+
+def test_every_model_family_gives_finite_physical_values(task: Task, simulated: Samples) -> None:
+    import torch
+
+    tensors = task.tensors(simulated)
+    for preset in task.training_presets.values():
+        network = task.network(tiny(task, **_unsized(task, preset))).eval()
+        with torch.no_grad():
+            values = network.physical(**{k: torch.from_numpy(np.array(v)) for k, v in tensors.items()})
+        for name, value in values.items():
+            assert len(value) == len(simulated), name
+            assert torch.isfinite(value).all(), f"{preset}: {name}"
+        decoded = task.decode({k: v.numpy() for k, v in values.items()}, simulated)
+        assert len(decoded) == len(simulated)
+
+
+def _unsized(task: Task, preset: Any) -> dict[str, Any]:
+    """A preset's choices without its sizes."""
+    return {k: v for k, v in preset.items() if task.Training.model_fields[k].annotation is not int}
+
+
+# --- score -----------------------------------------------------------------------------------------------------------
+def test_perfect_prediction_scores_perfectly(task: Task, drawn: Samples) -> None:
+    truth = task.truth(drawn)
+    score = task.score(truth, truth)
+    perfect = score[task.monitor.name]
+    assert np.isfinite(perfect)
+    if task.monitor.goal == "min":
+        assert perfect == pytest.approx(0, abs=1e-9)
+    wrong = truth.iloc[::-1].reset_index(drop=True)
+    assert task.monitor.better(perfect, task.score(wrong, truth)[task.monitor.name])
+
+
+def test_baselines_have_a_row_for_each_sample(task: Task, drawn: Samples) -> None:
+    assert len(task.baselines(drawn)) == len(drawn)
+
+
+def test_prediction_columns_start_with_the_file_and_end_with_the_note(task: Task) -> None:
+    columns = task.prediction_columns()
+    assert columns[0] == "file" and columns[-1] == "note" and len(set(columns)) == len(columns)
+
+
+# --- the dashboard's share needs no torch ----------------------------------------------------------------------------
+def test_looking_at_data_imports_no_torch(task: Task, tmp_path: Path) -> None:
+    code = f"""
+import sys, pathlib, numpy as np
+from lib import tasks
+task = tasks.get({task.name!r}); rng = np.random.default_rng(0); here = pathlib.Path({str(tmp_path)!r})
+samples = task.simulate(task.Simulation(), 2, rng); task.simulation_panels(task.Simulation(), rng)
+task.write(samples, here); task.read(task.example()[0], task.Acquisition())
+task.flag(task.inspect(samples, task.Acquisition()), task.Rules()); task.thumbnail(samples, 0)
+[panel.to_json() for panel in task.sample_panels(samples, 0, task.Acquisition())]
+print(sorted({{"torch", "pytorch_lightning", "onnxruntime", "streamlit"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- end to end ------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def trained(task: Task, bench: Path) -> runs.Run:
+    """A run trained for one epoch, then resumed for a second one."""
+    from lib import train
+
+    run = runs.create(task.name, tiny(task, epochs=1).model_dump(), name="contract")
+    train.fit(run, resume=False)
+    assert run.status().state == "done" and len(run.metrics()) == 1
+    stored = json.loads((run.folder / "config.json").read_text())
+    stored["config"]["epochs"] = 2
+    runs.write_json(run.folder / "config.json", stored)
+    train.fit(run, resume=True)
+    return run
+
+
+@pytest.mark.slow
+def test_trains_and_resumes(task: Task, trained: runs.Run) -> None:
+    status, metrics = trained.status(), trained.metrics()
+    assert status.state == "done"
+    assert list(metrics["epoch"]) == [metrics["epoch"].iloc[0], metrics["epoch"].iloc[0] + 1]
+    assert {"train_loss", "validation_loss", task.monitor.name} <= set(metrics.columns)
+    assert np.isfinite(metrics[["train_loss", "validation_loss"]].to_numpy(float)).all()
+    values = metrics[task.monitor.name]
+    assert status.best_value == pytest.approx(values.min() if task.monitor.goal == "min" else values.max())
+    assert trained.has_model()
+
+
+@pytest.mark.slow
+def test_test_predictions_hold_truth_and_baselines(task: Task, trained: runs.Run, drawn: Samples) -> None:
+    table = trained.test_predictions()
+    assert table is not None
+    truth = [c.removeprefix("true.") for c in table.columns if c.startswith("true.")]
+    predicted = [c.removeprefix("predicted.") for c in table.columns if c.startswith("predicted.")]
+    assert truth == list(task.truth(drawn).columns) and set(truth) <= set(predicted)
+    assert {f"sample.{c}" for c in task.baselines(drawn).columns} <= set(table.columns)
+
+
+@pytest.mark.slow
+def test_predicts_files(task: Task, trained: runs.Run, simulated: Samples, tmp_path: Path) -> None:
+    from lib import model, predict
+
+    paths = [p for p in task.write(simulated, tmp_path) if p.suffix.lower() in task.suffixes]
+    bad = tmp_path / f"bad{task.suffixes[0]}"
+    bad.write_bytes(b"no measurement")
+    files = [(p, p.name) for p in [paths[0], bad, *paths[1:]]]
+    done = predict.predict_files(model.load(trained, task), files, task.Acquisition())
+    assert list(done.table.columns) == list(task.prediction_columns())
+    assert list(done.table["file"]) == [name for _, name in files]
+    assert str(done.table["note"].iloc[1]).startswith("error: ") and len(done.failures) == 1
+    good = done.table.drop(index=1)
+    assert not good["note"].astype(str).str.startswith("error").any()
+    panels = task.prediction_panels(good, done.samples)
+    assert panels and all(Panel.from_json(p.to_json()).key == p.key for p in panels)
+
+
+@pytest.mark.slow
+def test_sheet_holds_the_task_s_panels(task: Task, trained: runs.Run) -> None:
+    from lib import sheet
+
+    sheet.build(trained)
+    stored = trained.sheet()
+    assert stored is not None
+    page = sheet.html(trained)
+    for panel in stored["panels"]:
+        assert Panel.from_json(panel).title in page
+    assert "Traceback" not in page and (trained.folder / "model_card.md").read_text().strip()
+
+
+@pytest.mark.slow
+def test_onnx_gives_what_torch_gives(task: Task, trained: runs.Run, tmp_path: Path) -> None:
+    import onnxruntime
+
+    from lib import export, model
+
+    session = onnxruntime.InferenceSession(str(export.export(trained, "onnx", tmp_path)))
+    for n in (1, 5):
+        samples = task.simulate(task.Simulation(), n, np.random.default_rng(n))
+        ours = model.load(trained, task).outputs(samples)
+        theirs = dict(zip((o.name for o in session.get_outputs()), session.run(None, task.tensors(samples))))
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-4, atol=1e-5)
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_page_opens(task: Task, stage: str) -> None:
+    page = AppTest.from_file(str(ROOT / "pages" / f"{stage}.py"), default_timeout=60)
+    page.session_state["page_path"] = f"{task.name}-{stage}"
+    page.run()
+    assert not page.exception and not page.error, [e.value for e in page.error]
+    assert page.title

@@ -1,0 +1,326 @@
+"""The training loop: same seed same curve, resume without a seam, every end leaves a reason."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from lib import model, runs, train
+from lib.runs import Cancelled, Run, Status
+from lib.task import InputError, Task
+from lib.train import ShardSampler, TrainSource, ValidationSource
+
+
+def make(task: Task, name: str = "run", **settings: Any) -> Run:
+    config = task.Training.parse({"n_train": 32, "n_test": 32, "epochs": 3} | settings)
+    return runs.create(task.name, config.model_dump(mode="json"), name)
+
+
+def curve(run: Run) -> pd.DataFrame:
+    return run.metrics().drop(columns="seconds")
+
+
+def stop_at(epoch: int, step: int) -> Callable[[Status], None]:
+    def look(status: Status) -> None:
+        if (status.epoch, status.step) == (epoch, step):
+            raise Cancelled
+
+    return look
+
+
+def test_a_finished_run_has_everything(toy: Task) -> None:
+    run = make(toy, epochs=8)
+    status = train.fit(run)
+    assert status == run.status()
+    assert (status.state, status.epoch, status.reason) == ("done", 8, "")
+    assert (status.metric, status.unit, status.goal) == ("rmse_v", "V", "min")
+    table = run.metrics()
+    assert list(table["epoch"]) == list(range(1, 9))
+    assert {"train_loss", "validation_loss", "rmse_v", "bias_v", "learning_rate", "seconds"} < set(table)
+    assert status.best_value == table["rmse_v"].min()
+    assert status.best_epoch == table.loc[table["rmse_v"].idxmin(), "epoch"]
+    assert run.has_model() and (run.folder / "last.ckpt").exists() and list(run.folder.glob("events.out.tfevents.*"))
+    assert "done: best epoch" in run.log()
+
+
+def test_it_learns(toy: Task) -> None:
+    run = make(toy, epochs=12, n_train=128)
+    train.fit(run)
+    table = run.test_predictions()
+    assert table is not None
+    error = table["predicted.mean_v"] - table["true.mean_v"]
+    assert error.std() < 0.5 * table["true.mean_v"].std()
+
+
+def test_test_predictions_carry_truth_samples_and_baselines(toy: Task) -> None:
+    run = make(toy, n_test=40)
+    train.fit(run)
+    table = run.test_predictions()
+    assert table is not None and len(table) == 40
+    assert {"predicted.mean_v", "true.mean_v", "sample.file", "sample.noise_v", "sample.median_v"} < set(table)
+
+
+def test_the_saved_model_is_the_best_and_gives_the_test_predictions(toy: Task) -> None:
+    run = make(toy, epochs=6, learning_rate=0.4)
+    train.fit(run)
+    loaded = model.load(run, toy)
+    data = toy.training_data(loaded.config)
+    validation = [data.batch("validation", 0, i) for i in range(data.batches("validation"))]
+    predicted = pd.concat([loaded.predict(s) for s in validation], ignore_index=True)
+    truth = pd.concat([toy.truth(s) for s in validation], ignore_index=True)
+    assert toy.score(predicted, truth)["rmse_v"] == pytest.approx(run.status().best_value, rel=1e-5)
+    table, test = run.test_predictions(), data.batch("test", 0, 0)
+    assert table is not None
+    np.testing.assert_allclose(loaded.predict(test)["mean_v"], table["predicted.mean_v"][: len(test)], rtol=1e-5)
+
+
+def test_uncertainty_is_calibrated_on_the_best_weights(toy: Task) -> None:
+    run = make(toy, epochs=6, n_test=400)
+    train.fit(run)
+    table = run.test_predictions()
+    assert table is not None
+    inside = table["true.mean_v"].between(table["predicted.mean_v_lo"], table["predicted.mean_v_hi"]).mean()
+    assert 0.58 < inside < 0.78
+
+
+def test_same_seed_same_result_whatever_happened_before(toy: Task) -> None:
+    first, second, other = make(toy), make(toy), make(toy, seed=1)
+    train.fit(first)
+    torch.manual_seed(99)
+    train.fit(second)
+    train.fit(other)
+    pd.testing.assert_frame_equal(curve(first), curve(second))
+    weights = [safetensors.torch.load_file(run.folder / "model.safetensors") for run in (first, second)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not curve(first).equals(curve(other))
+
+
+def test_training_leaves_the_random_state_and_threads_of_its_caller_alone(toy: Task) -> None:
+    torch.manual_seed(5)
+    expected, threads = torch.rand(3), torch.get_num_threads()
+    torch.manual_seed(5)
+    train.fit(make(toy, threads=threads + 1))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 4},
+        {"epochs": 4, "model": "deep", "dropout": 0.5},
+        {"epochs": 4, "loader_workers": 1},
+        {"epochs": 9, "schedule": "plateau", "learning_rate": 0.9},
+        {"epochs": 4, "schedule": "constant"},
+    ],
+)
+@pytest.mark.parametrize("where", [(0, 1), (2, 1), (3, 2)])
+def test_a_resumed_run_follows_the_curve_of_an_unbroken_one(toy: Task, settings: dict[str, Any], where: tuple[int, int]) -> None:
+    whole, broken = make(toy, **settings), make(toy, **settings)
+    train.fit(whole)
+    assert train.fit(broken, on_progress=stop_at(*where)).state == "cancelled"
+    assert len(broken.metrics()) == where[0]
+    assert train.fit(broken, resume=True).state == "done"
+    pd.testing.assert_frame_equal(curve(broken), curve(whole))
+    assert broken.status().best_epoch == whole.status().best_epoch
+    pd.testing.assert_frame_equal(broken.test_predictions(), whole.test_predictions())
+
+
+def test_lines_of_metrics_beyond_the_checkpoint_are_trained_again(toy: Task) -> None:
+    run = make(toy, epochs=4)
+    train.fit(run, on_progress=stop_at(2, 1))
+    extra = run.metrics().tail(1).assign(epoch=3)
+    pd.concat([run.metrics(), extra]).to_csv(run.folder / "metrics.csv", index=False)
+    train.fit(run, resume=True)
+    assert list(run.metrics()["epoch"]) == [1, 2, 3, 4]
+
+
+def test_early_stopping_ends_after_patience_and_stays_ended(toy: Task) -> None:
+    run = make(toy, epochs=30, learning_rate=0.9, patience_epochs=2)
+    status = train.fit(run)
+    assert status.state == "done"
+    assert status.best_epoch is not None and status.epoch == status.best_epoch + 2 < 30
+    run.set_status(state="failed")  # as if it had ended during the test predictions
+    assert train.fit(run, resume=True).epoch == status.epoch
+
+
+def test_start_from_takes_the_weights_of_another_run(toy: Task) -> None:
+    source = make(toy, epochs=6)
+    train.fit(source)
+    fresh, continued = make(toy, epochs=1, learning_rate=1e-6), make(toy, epochs=1, learning_rate=1e-6, start_from=source.id)
+    train.fit(fresh)
+    train.fit(continued)
+    assert continued.metrics().loc[0, "rmse_v"] < fresh.metrics().loc[0, "rmse_v"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"data_file": "/nowhere/train.h5"}, "there is no such file. Download it first."),
+        ({"start_from": "no-such-run"}, "there is no such run"),
+        ({"model": "huge"}, "Choose weighted or deep"),
+    ],
+)
+def test_bad_settings_are_a_failed_run_with_a_reason(toy: Task, settings: dict[str, Any], reason: str) -> None:
+    run = make(toy, **settings)
+    status = train.fit(run)
+    assert status.state == "failed"
+    assert reason in run.status().reason
+    assert "Traceback" not in run.status().reason and "Traceback" in run.log()
+
+
+def test_a_full_disk_is_a_failed_run_that_can_be_resumed(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, whole = make(toy, epochs=3), make(toy, epochs=3)
+    train.fit(whole)
+    write, calls = train.write_atomic, Counter[str]()
+
+    def full(path: Any, content: Any) -> None:
+        calls[path.name] += 1
+        if path.name == "last.ckpt" and calls["last.ckpt"] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(train, "write_atomic", full)
+    status = train.fit(run)
+    assert (status.state, status.reason) == ("failed", "The disk is full: free some space, then resume this run.")
+    assert train.fit(run, resume=True).state == "done"
+    pd.testing.assert_frame_equal(curve(run), curve(whole))
+
+
+def test_a_loss_that_is_no_number_fails_with_advice(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy, "loss", lambda output, targets: output.sum() * float("nan"))
+    status = train.fit(make(toy))
+    assert status.state == "failed"
+    assert "no longer a number" in status.reason and "learning_rate" in status.reason
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(toy: Task, home: Any) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
+            return (open, (str(home / "exploded"), "w"))
+
+    run = make(toy)
+    train.fit(run, on_progress=stop_at(1, 1))
+    torch.save({"state_dict": {}, "bomb": Bomb()}, run.folder / "last.ckpt")
+    status = train.fit(run, resume=True)
+    assert status.state == "failed" and "damaged" in status.reason
+    assert not (home / "exploded").exists()
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(toy: Task) -> None:
+    run = make(toy)
+    assert train.fit(run, on_progress=stop_at(0, 1)).state == "cancelled"
+    assert train.fit(run, resume=True).state == "done"
+    assert len(run.metrics()) == 3
+
+
+def test_a_cancelled_run_keeps_its_best_model_so_far(toy: Task) -> None:
+    run = make(toy)
+    train.fit(run, on_progress=stop_at(1, 1))
+    samples = toy.simulate(toy.Simulation(), 3, np.random.default_rng(0))
+    assert len(model.load(run, toy).predict(samples)) == 3
+
+
+def test_progress_counts_up_and_tells_the_time_left(toy: Task) -> None:
+    seen: list[Status] = []
+    train.fit(make(toy), on_progress=seen.append)
+    steps = [status for status in seen if status.steps_per_epoch]
+    assert [s.progress for s in steps] == sorted(s.progress for s in steps)
+    assert steps[-1].epoch == 3 and steps[0].eta_s is None
+    assert all(s.eta_s is not None and s.eta_s >= 0 for s in steps[1:])
+
+
+# --- batches by number ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [1, 7, 64, 100])
+def test_every_sample_is_seen_once_by_one_rank(toy: Task, world: int, n: int) -> None:
+    config = toy.Training.parse({"n_train": n, "batch_size": 16})
+    data = toy.training_data(config)
+    whole = np.concatenate([data.batch("train", 5, i).inputs["readings"] for i in range(data.batches("train"))])
+    seen, steps = [], set()
+    for rank in range(world):
+        sampler = ShardSampler(data.batches("train"), rank, world)
+        sampler.set_epoch(5)
+        shards = list(sampler)
+        steps.add(len(shards))
+        assert len(sampler) == len(shards)
+        seen += [TrainSource(toy, data)[shard].inputs["readings"].numpy() for shard in shards]
+    assert len(steps) == 1  # all ranks take the same number of steps, or they would wait for each other for ever
+    rows = np.concatenate(seen)
+    if n % 16 == 0 or n % 16 >= world:
+        assert sorted(map(bytes, rows)) == sorted(map(bytes, whole))
+    else:  # fewer rows than ranks in the last batch: some are seen twice rather than none
+        assert {bytes(row) for row in rows} == {bytes(row) for row in whole}
+
+
+def test_validation_batches_are_made_once(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy.training_data(toy.Training.parse({"n_test": 32}))
+    source, calls, batch = ValidationSource(toy, data), Counter[int](), data.batch
+
+    def count(split: Any, epoch: int, index: int) -> Any:
+        calls[index] += 1
+        return batch(split, epoch, index)
+
+    monkeypatch.setattr(data, "batch", count)
+    for _ in range(3):
+        assert sum(len(source[i].targets["mean_v"]) for i in range(len(source))) == 32
+    assert set(calls.values()) == {1}
+    monkeypatch.setattr(train, "CACHE_BYTES", 0)
+    poor = ValidationSource(toy, data)
+    assert torch.equal(poor[0].inputs["readings"], poor[0].inputs["readings"])
+    assert calls[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("a.h5", "it is empty", "Download it again"), "a.h5: it is empty. Download it again"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (MemoryError(), "smaller batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "smaller batch_size"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "Permission denied (/x/y)"),
+        (ZeroDivisionError("division by zero"), "unexpected error (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_explain_is_one_sentence(error: BaseException, words: str) -> None:
+    sentence = train.explain(error)
+    assert words in sentence
+    assert "\n" not in sentence
+
+
+# --- the model on disk ----------------------------------------------------------------------------------------------
+
+
+def test_weights_that_do_not_fit_are_refused(toy: Task) -> None:
+    run, deep = make(toy, epochs=1), make(toy, epochs=1, model="deep")
+    train.fit(run)
+    (deep.folder / "model.safetensors").write_bytes((run.folder / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match="do not fit"):
+        model.load(deep, toy)
+    (deep.folder / "model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(InputError, match="cannot be read"):
+        model.load(deep, toy)
+    (deep.folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no trained weights"):
+        model.load(deep, toy)
+
+
+def test_outputs_do_not_depend_on_the_batch(toy: Task) -> None:
+    run = make(toy, epochs=1)
+    train.fit(run)
+    loaded, shares = model.load(run, toy), list[float]()
+    samples = toy.simulate(toy.Simulation(spread_v=1.0), 10, np.random.default_rng(0))
+    one, three = loaded.outputs(samples, batch=1), loaded.outputs(samples, batch=3, on_progress=shares.append)
+    np.testing.assert_allclose(one["mean_v"], three["mean_v"], rtol=1e-6)
+    assert shares == [0.3, 0.6, 0.9, 1.0]
+    assert not any(p.requires_grad for p in loaded.network.parameters()) and not loaded.network.training
