@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, expect
 
 from lib import tasks
 from tests.e2e.server import Server
-from tests.e2e.session import QUIET_MS, Session, chromium
+from tests.e2e.session import Session, chromium
 
 SESSIONS = 8
 REPEATS = 5

@@ -158,7 +158,11 @@ def _keys_help(config_name: str, given: Sequence[str]) -> str:
     shown = [name for name in tasks.names() if name in given] or list(tasks.names())
     parts = []
     for name in shown:
-        task = tasks.get(name)
+        try:
+            task = tasks.get(name)
+        except Exception as error:  # noqa: BLE001 - a lab's own task that does not load must not cost the help of the others
+            parts.append(f"the settings of {name} cannot be listed: it does not load ({error})")
+            continue
         config: type[Config] = getattr(task, config_name)
         parts.append(f"settings of {name}, for --set KEY=VALUE:\n" + "\n".join(_key_lines(config)))
         presets = {"Simulation": task.simulation_presets, "Training": task.training_presets}.get(config_name, {})

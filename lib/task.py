@@ -99,13 +99,19 @@ class TrainConfig(Config):
         "cosine", "How the learning rate changes: cosine to zero, drop on a validation plateau, or constant", group="optimiser"
     )
     patience_epochs: int = option(
-        0, "Stop after this many epochs without a better validation value; 0 never stops early", unit="epochs", group="optimiser", ge=0
+        0,
+        "Stop after this many epochs without a better validation value; 0 never stops early",
+        unit="epochs",
+        group="optimiser",
+        ge=0,
     )
     seed: int = option(0, "Seed of data, initial weights and order", group="compute", ge=0, le=2**31 - 1)
     accelerator: Literal["auto", "cpu", "gpu"] = option("auto", "Where to compute", group="compute")
     devices: int = option(1, "GPUs, or CPU processes, per node", group="compute", ge=1, le=64)
     num_nodes: int = option(1, "Cluster nodes", group="compute", ge=1, le=256)
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = option("32-true", "Number format; mixed needs a GPU", group="compute")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = option(
+        "32-true", "Number format; mixed needs a GPU", group="compute"
+    )
     threads: int = option(0, "CPU threads; 0 uses all cores", group="compute", ge=0, le=256)
     loader_workers: int = option(0, "Extra processes that prepare batches", group="compute", ge=0, le=64)
 
@@ -254,7 +260,7 @@ class Task(ABC):
     # --- simulate -----------------------------------------------------------------------------------------------
     @abstractmethod
     def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
-        """n simulated samples with their true values in the table."""
+        """N simulated samples with their true values in the table."""
 
     @abstractmethod
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
@@ -317,7 +323,7 @@ class Task(ABC):
 
     def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
         """Set the network's calibration buffers from validation outputs, once, on the best weights."""
-        return None
+        return
 
     # --- predict and score --------------------------------------------------------------------------------------
     @abstractmethod

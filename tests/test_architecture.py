@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = "app_pages"  # not "pages": Streamlit takes a folder of that name for its old multipage mode at a server's first run
 PLANNED_TASKS = ("diffusion", "spectra", "bragg", "reflectance")
 
 # Layer -> the layers of ours that it may import. Nothing else is allowed; a layer may always import itself.
@@ -84,8 +85,8 @@ def _parsed(text: str) -> ast.Module:
 def layer_of(module: str) -> str:
     """`lib.tasks.x.y` -> "one task" and so on; empty for what is not in the table."""
     first, *rest = module.split(".")
-    if first in ("app", "pages"):
-        return first
+    if first in ("app", PAGES):
+        return "pages" if first == PAGES else first
     if first != "lib":
         return ""
     if not rest:
@@ -98,7 +99,7 @@ def layer_of(module: str) -> str:
 @cache
 def sources() -> tuple[Source, ...]:
     """Every Python file of the repository."""
-    folders = ("lib", "pages", "tests", "benchmarks")
+    folders = ("lib", PAGES, "tests", "benchmarks")
     files = [ROOT / "app.py", *(f for folder in folders for f in sorted((ROOT / folder).rglob("*.py")))]
     return tuple(Source(f.relative_to(ROOT).as_posix(), f.read_text(encoding="utf-8")) for f in files if f.exists())
 
@@ -127,7 +128,7 @@ def _from_names(node: ast.ImportFrom, package: str) -> Iterator[str]:
     if node.level:
         parts = package.split(".")
         base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
-    if base.split(".")[0] in ("lib", "pages"):
+    if base.split(".")[0] in ("lib", PAGES):
         yield from (f"{base}.{alias.name}" for alias in node.names)
     else:
         yield base
@@ -229,7 +230,7 @@ def rule_no_global_random_state(source: Source) -> list[str]:
 
 def rule_core_names_no_task(source: Source) -> list[str]:
     """A task's name stands in its own folder alone; Home may say what is planned."""
-    core = source.path == "app.py" or source.path.startswith(("lib/", "pages/"))
+    core = source.path == "app.py" or source.path.startswith(("lib/", f"{PAGES}/"))
     if not core or source.layer == "one task" or source.path == "lib/ui/home.py":
         return []
     docstrings = {id(node) for node in _docstrings(source.tree)}
@@ -325,7 +326,7 @@ def reachable_at_import(start: Source, files: dict[str, Source]) -> set[str]:
         seen.add(module)
         if module in files:
             for name, _ in imports(files[module], at_import_only=True):
-                pending += [name, name.rpartition(".")[0]] if name.split(".")[0] in ("lib", "pages") else [name]
+                pending += [name, name.rpartition(".")[0]] if name.split(".")[0] in ("lib", PAGES) else [name]
     return seen - {""}
 
 
@@ -397,11 +398,11 @@ BAD: list[tuple[Callable[[Source], list[str]], str, str]] = [
     (rule_no_global_random_state, "lib/x.py", "from random import choice"),
     (rule_no_global_random_state, "lib/model.py", "import torch\ntorch.manual_seed(0)"),
     (rule_core_names_no_task, "lib/train.py", "if name == 'diffusion': pass"),
-    (rule_core_names_no_task, "pages/train.py", "x = f'/diffusion-{y}'"),
+    (rule_core_names_no_task, f"{PAGES}/train.py", "x = f'/diffusion-{y}'"),
     (rule_core_names_no_task, "lib/ui/results.py", "title = 'Bragg spots'"),
     (rule_file_names, "lib/utils.py", ""),
     (rule_file_names, "lib/data.py", ""),
-    (rule_file_length, "pages/train.py", "\n" * 41),
+    (rule_file_length, f"{PAGES}/train.py", "\n" * 41),
     (rule_file_length, "lib/train.py", "\n" * 501),
     (rule_longest_function, "lib/x.py", "def f():\n" + "    x = 1\n" * 60),
     (rule_no_leftovers, "lib/x.py", "# TO" + "DO later"),
@@ -409,7 +410,7 @@ BAD: list[tuple[Callable[[Source], list[str]], str, str]] = [
 ]  # fmt: skip
 
 GOOD: list[tuple[Callable[[Source], list[str]], str, str]] = [
-    (rule_import_table, "pages/train.py", "from lib.ui import forms\nfrom lib import jobs, runs, tasks\nimport pandas"),
+    (rule_import_table, f"{PAGES}/train.py", "from lib.ui import forms\nfrom lib import jobs, runs, tasks\nimport pandas"),
     (rule_import_table, "lib/tasks/diffusion/score.py", "from .config import Rules\nfrom lib.figures import figure"),
     (rule_import_table, "lib/train.py", "from lib import __version__, tasks\nfrom lib.tasks import get"),
     (rule_import_table, "lib/jobs/local.py", "from lib.jobs.base import Executor\nfrom lib.runs import Run"),
@@ -437,7 +438,7 @@ def test_every_rule_is_shown_to_fail() -> None:
 
 
 def test_reach_follows_imports_through_our_own_files() -> None:
-    page = Source("pages/x.py", "from lib.ui import form")
+    page = Source(f"{PAGES}/x.py", "from lib.ui import form")
     form = Source("lib/ui/form.py", "from lib.deep import work\ndef later():\n    import onnx")
     deep = Source("lib/deep.py", "if True:\n    import torch")
     reached = reachable_at_import(page, {s.module: s for s in (page, form, deep)})

@@ -81,6 +81,17 @@ def test_help_lists_every_key_with_default_unit_and_bounds(
         assert "default empty" in lines["start_from"]
 
 
+def test_a_task_that_does_not_load_costs_nobody_the_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "tasks" / "broken").mkdir(parents=True)
+    (tmp_path / "tasks" / "broken" / "__init__.py").write_text("raise ImportError('no such package')")
+    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(tmp_path / "tasks")])
+    lib.tasks.names.cache_clear()
+    assert call("simulate", "--help") == 0
+    out = capsys.readouterr().out
+    assert "settings of broken cannot be listed: it does not load (no such package)" in out
+    assert "settings of toy, for --set" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -154,7 +154,7 @@ def test_a_job_outlives_the_process_that_started_it(made: list[Run]) -> None:
 
 @pytest.mark.slow
 def test_a_second_trainer_of_one_run_refuses_and_leaves_it_alone(made: list[Run]) -> None:
-    run = make(made, step_delay_s=0.3, epochs=50)
+    run = make(made, step_delay_s=30)
     jobs.start(run)
     wait_for(lambda: run.status().state == "running", "the start")
     with pytest.raises(InputError, match="its state is running"):

@@ -49,10 +49,12 @@ class Work:
 
 
 def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> None:
-    """Start a request whose work the page keeps under `key`; a long one redraws the page, so that its buttons know."""
-    work = start(worker, op, payload, label)
-    st.session_state[key] = work
-    if not work.ended.is_set():
+    """Start a request whose work the page keeps under `key`; a long one redraws the page, so that its buttons know.
+
+    The session has the work before anything waits for it: whoever leaves the page at once finds it when they are back.
+    """
+    work = st.session_state[key] = start(worker, op, payload, label)
+    if not work.ended.wait(AT_ONCE_S):
         st.rerun()
 
 
@@ -63,10 +65,9 @@ def busy(key: str) -> bool:
 
 
 def start(worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> Work:
-    """Send the request from a thread and wait a moment, so that quick ones are done when this returns."""
+    """Send the request from a thread."""
     work = Work(label)
     threading.Thread(target=_serve, args=(worker, op, dict(payload), work), name=f"work-{op}", daemon=True).start()
-    work.ended.wait(AT_ONCE_S)
     return work
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def open_page(path: str, **query: str) -> AppTest:
     """The page at a URL path such as `toy-train`, run once."""
     stage = path.rpartition("-")[2]
-    page = AppTest.from_file(str(ROOT / "pages" / f"{stage}.py"), default_timeout=30)
+    page = AppTest.from_file(str(ROOT / "app_pages" / f"{stage}.py"), default_timeout=30)
     page.session_state["page_path"] = path
     for name, value in query.items():
         page.query_params[name] = value

@@ -221,7 +221,7 @@ def test_long_work_shows_progress_and_stops(toy: Task):
             return {}
 
     work = start(Slow(), "predict", {}, "prediction")
-    assert not work.ended.is_set()
+    assert not work.ended.wait(0.2)
     assert work.caption().startswith("1 of 4 · 25%")
     work.stop.set()
     assert work.ended.wait(10)
@@ -240,6 +240,7 @@ def test_unexpected_failure_of_a_request_is_a_sentence():
             raise RuntimeError("boom")
 
     work = start(Broken(), "predict", {}, "prediction of a.tif")
+    assert work.ended.wait(10)
     assert "prediction of a.tif: it stopped unexpectedly (RuntimeError)" in str(work.error)
 
 

@@ -21,7 +21,9 @@ class Simulation(Config):
     exposure_s: float = option(0.01, "Time the shutter is open in each frame", unit="s", group="data", log=True, gt=0, le=100)
     fwhm_nm: float = option(200.0, "Width of the point-spread function in focus", unit="nm", group="data", gt=0, le=5000)
     defocus_nm: float = option(0.0, "Extra spot σ from defocus, added in quadrature", unit="nm", group="data", ge=0, le=5000)
-    photons: float = option(500.0, "Mean photons from the molecule per frame", unit="photons/frame", group="data", log=True, ge=0, le=1e5)
+    photons: float = option(
+        500.0, "Mean photons from the molecule per frame", unit="photons/frame", group="data", log=True, ge=0, le=1e5
+    )
     background: float = option(10.0, "Mean background photons", unit="photons/px/frame", group="data", log=True, ge=0, le=5000)
     background_gradient: float = option(
         0.0, "Relative background difference between the left and the right edge", group="data", ge=0, le=1.9
@@ -29,7 +31,9 @@ class Simulation(Config):
     blink_probability: float = option(0.0, "Chance that the molecule is dark in a frame", group="data", ge=0, le=1)
     qe: float = option(1.0, "Quantum efficiency: photo-electrons per photon", unit="e⁻/photon", group="camera", gt=0, le=1)
     baseline_adu: float = option(100.0, "Camera offset", unit="ADU", group="camera", ge=0, le=60_000)
-    e_per_adu: float = option(1.0, "Electrons (after any EM gain) per ADU", unit="e⁻/ADU", group="camera", log=True, gt=0, le=1000)
+    e_per_adu: float = option(
+        1.0, "Electrons (after any EM gain) per ADU", unit="e⁻/ADU", group="camera", log=True, gt=0, le=1000
+    )
     em_gain: float = option(1.0, "EM gain; above 1 adds the excess noise factor F² = 2", group="camera", log=True, ge=1, le=2000)
     read_sigma_e: float = option(0.0, "Read noise (after any EM gain)", unit="e⁻", group="camera", ge=0, le=1000)
 
@@ -70,11 +74,21 @@ SIMULATION_PRESETS: dict[str, dict[str, Any]] = {
 class Acquisition(Config):
     """What the user knows of the microscope. Empty fields are estimated from the clip and marked so."""
 
-    px_size_nm: float | None = option(None, "Pixel size in the sample; needed for µm²/s", unit="nm", group="data", gt=0, le=10_000)
+    px_size_nm: float | None = option(
+        None, "Pixel size in the sample; needed for µm²/s", unit="nm", group="data", gt=0, le=10_000
+    )
     frame_interval_s: float | None = option(
         None, "Time from frame to frame; needed for µm²/s", unit="s", group="data", gt=0, le=1000
     )
     exposure_s: float | None = option(None, "Time the shutter is open in each frame", unit="s", group="data", gt=0, le=1000)
+    psf_sigma_px: float | None = option(
+        None,
+        "σ of a molecule that does not move (FWHM/2.355): from beads, or from Calibrate",
+        unit="px",
+        group="data",
+        gt=0.2,
+        le=5,
+    )
     baseline_adu: float | None = option(None, "Camera offset", unit="ADU", group="camera", ge=0, le=60_000)
     e_per_adu: float | None = option(None, "Electrons (after any EM gain) per ADU", unit="e⁻/ADU", group="camera", gt=0, le=1000)
     em_gain: float | None = option(None, "EM gain; 1 for sCMOS", group="camera", ge=1, le=5000)
@@ -95,7 +109,9 @@ class Rules(Config):
 
     min_snr: float = option(3.0, "Lowest median signal-to-noise ratio of the spot", group="data", ge=0, le=100)
     min_photons: float = option(50.0, "Fewest photons per frame (median)", unit="photons/frame", group="data", ge=0, le=1e5)
-    max_jump_px: float = option(15.0, "Longest step between two frames: longer is an identity swap", unit="px", group="data", gt=0, le=64)
+    max_jump_px: float = option(
+        15.0, "Longest step between two frames: longer is an identity swap", unit="px", group="data", gt=0, le=64
+    )
     min_edge_px: float = option(4.0, "Closest the spot may come to the clip's border", unit="px", group="data", ge=0, le=32)
     max_second_spot: float = option(
         0.6, "Brightest second spot, relative to the molecule: brighter is two molecules", group="data", ge=0, le=1
@@ -113,8 +129,15 @@ class Training(TrainConfig):
     model: Family = option("SpotNet", "Network family", group="model")
     width: int = option(32, "Channels of the first layers", unit="channels", group="model", ge=4, le=256)
     clips_per_epoch: int = option(8192, "Fresh simulated clips in each epoch", unit="clips", group="data", ge=64, le=10_000_000)
-    validation_clips: int = option(2048, "Simulated clips that select the best weights", unit="clips", group="data", ge=64, le=100_000)
-    test_clips: int = option(4096, "Simulated clips of the result sheet, seen by neither", unit="clips", group="data", ge=64, le=100_000)
+    passes: int = option(
+        1, "Epochs that see the same clips, turned, before new ones are simulated", unit="epochs", group="data", ge=1, le=100
+    )
+    validation_clips: int = option(
+        2048, "Simulated clips that select the best weights", unit="clips", group="data", ge=64, le=100_000
+    )
+    test_clips: int = option(
+        4096, "Simulated clips of the result sheet, seen by neither", unit="clips", group="data", ge=64, le=100_000
+    )
     d_min_px2: float = option(0.003, "Smallest D drawn (log-uniform)", unit="px²/frame", group="data", log=True, gt=0, le=100)
     d_max_px2: float = option(30.0, "Largest D drawn", unit="px²/frame", group="data", log=True, gt=0, le=100)
     photons_min: float = option(70.0, "Fewest photons", unit="photons/frame", group="data", log=True, gt=0, le=1e5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from lib.task import Samples, Split, TrainingData
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Training
 from lib.tasks.diffusion.simulate import Camera, Molecules, simulate_group
 
+Reader = Callable[[Samples], Samples]
 GROUP = 16  # clips that share a camera and a background: building its value table costs as much as a few clips
 SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
 TYPICAL = {"photons": (300.0, 1000.0), "background": (5.0, 30.0)}
@@ -30,7 +32,7 @@ def draw_camera(config: Training, rng: np.random.Generator) -> Camera:
 
 
 def draw_molecules(config: Training, n: int, typical: bool, rng: np.random.Generator) -> Molecules:
-    """n molecules; D log-uniform over the whole range, so the network learns D and not a prior on it."""
+    """N molecules; D log-uniform over the whole range, so the network learns D and not a prior on it."""
     photons = TYPICAL["photons"] if typical else (config.photons_min, config.photons_max)
     exposure = rng.uniform(config.exposure_min, config.exposure_max, n)
     exposure[rng.random(n) < 0.3] = config.exposure_max  # full-frame exposure is the most common setting
@@ -59,7 +61,7 @@ def draw_neighbours(config: Training, molecules: Molecules, rng: np.random.Gener
 
 
 def draw_group(config: Training, n: int, rng: np.random.Generator) -> Samples:
-    """n clips under one camera and background, with what a user would know of them (not quite right, or nothing)."""
+    """N clips under one camera and background, with what a user would know of them (not quite right, or nothing)."""
     typical = rng.random() < config.typical_fraction
     background = TYPICAL["background"] if typical else (config.background_min, config.background_max)
     level = float(log_uniform(*background, None, rng))
@@ -71,20 +73,31 @@ def draw_group(config: Training, n: int, rng: np.random.Generator) -> Samples:
     mistyped = rng.random(n) < 0.5
     slope = samples.table["slope_adu"] * np.where(mistyped, np.exp(rng.normal(0, 0.12, n)), 1.0)
     baseline = samples.table["baseline_adu"] + np.where(mistyped, rng.normal(0, 0.7, n) * slope, 0.0)
-    seen = np.where(rng.random(n) < 0.25, np.nan, samples.table["exposure_fraction"])
+    truth = samples.table
     return samples.with_columns(
-        slope_adu=slope, baseline_adu=baseline, true_exposure_fraction=samples.table["exposure_fraction"], exposure_fraction=seen
+        slope_adu=slope,
+        baseline_adu=baseline,
+        true_exposure_fraction=truth["exposure_fraction"],
+        exposure_fraction=np.where(rng.random(n) < 0.25, np.nan, truth["exposure_fraction"]),
+        psf_sigma_px=np.where(rng.random(n) < 0.4, np.nan, truth["sigma_px"] * np.exp(rng.normal(0, 0.02, n))),
     )
 
 
 class SimulatedClips(TrainingData):
-    """Fresh clips for every training batch; fixed ones for validation and test, from seeds that training never uses."""
+    """Fresh clips for training; fixed ones for validation and test, from seeds that training never uses.
+
+    A network whose front end has no weights need not look at the same clip twice: with `passes` > 1 training batches hold what
+    the front end read, are kept in memory and come `passes` times (turned differently each time) before new ones are made.
+    """
 
     def __init__(self, config: Training) -> None:
         self.config = config
         self.sizes: dict[Split, int] = {
             "train": config.clips_per_epoch, "validation": config.validation_clips, "test": config.test_clips
         }  # fmt: skip
+        self.reads_once = config.model == "SpotNet" and config.passes > 1
+        self.kept: dict[int, tuple[int, Samples]] = {}
+        self._reader: Reader | None = None
 
     def batches(self, split: Split) -> int:
         """How many batches the split has in one epoch."""
@@ -92,7 +105,26 @@ class SimulatedClips(TrainingData):
 
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`, the same on any machine."""
-        rng = np.random.default_rng([self.config.seed, SPLITS[split], epoch if split == "train" else 0, index])
+        if split != "train":
+            return self._draw(split, 0, index)
+        if not self.reads_once:
+            return self._draw(split, epoch // self.config.passes, index)
+        generation = epoch // self.config.passes
+        kept = self.kept.get(index)
+        if kept is None or kept[0] != generation:
+            kept = generation, self._read(self._draw(split, generation, index))
+            self.kept[index] = kept
+        return kept[1]
+
+    def _draw(self, split: Split, epoch: int, index: int) -> Samples:
+        rng = np.random.default_rng([self.config.seed, SPLITS[split], epoch, index])
         size = min(self.config.batch_size, self.sizes[split] - index * self.config.batch_size)
         groups = [draw_group(self.config, min(GROUP, size - start), rng) for start in range(0, size, GROUP)]
         return Samples.concat(groups)
+
+    def _read(self, samples: Samples) -> Samples:
+        if self._reader is None:
+            from lib.tasks.diffusion.reader import reader
+
+            self._reader = reader(self.config)
+        return self._reader(samples)

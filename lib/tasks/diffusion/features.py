@@ -137,7 +137,7 @@ def track_likelihood(modes: Tensor, variance: Tensor, exposure: Tensor) -> Tenso
 
 
 def _log_gamma(k: Tensor) -> Tensor:
-    """ln Γ(k) for k ≥ 1 by Stirling's series, to 1e-3 (ONNX has no such operator)."""
+    """Ln Γ(k) for k ≥ 1 by Stirling's series, to 1e-3 (ONNX has no such operator)."""
     return (k - 0.5) * k.log() - k + 0.5 * math.log(2 * math.pi) + 1 / (12 * k) - 1 / (360 * k**3)
 
 

@@ -20,7 +20,7 @@ MAX_EVIDENCE = 30.0  # log likelihood ratio beyond which a pixel is certain: kee
 FAINT_SNR, CLEAR_SNR = 3.0, 5.0  # below the first nothing is seen; above the second a spot is seen whatever the other frames say
 FAINT_SHARE = 0.35  # in between, a spot counts if it has this share of the light of the clip's brighter frames
 BRIGHT_SHARE = 0.6  # with this share it is the molecule, wherever it is
-CHUNK_CLIPS = 32  # clips per block: work arrays stay in cache
+CHUNK_CLIPS = 16  # clips per block: work arrays stay in cache
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,11 @@ class Estimator(nn.Module):
         super().__init__()
         self.body = body
         self.head = nn.Sequential(
-            nn.Linear(body.embedding + CLIP_FEATURES, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 3 * COMPONENTS)
+            nn.Linear(body.embedding + CLIP_FEATURES, 128),
+            nn.SiLU(),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Linear(128, 3 * COMPONENTS),
         )
         with torch.no_grad():  # start at the estimate from track and widths, with components spread around it
             self.head[-1].weight.mul_(0.1)

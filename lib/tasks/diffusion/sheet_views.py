@@ -50,18 +50,7 @@ def sheet_panels(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataF
             "error bars are right, "
             "below it they are too short.",
         ),
-        Panel(
-            "photons",
-            "Error against brightness",
-            condition_figure(predicted, truth, samples, "photons", "photons per frame"),
-            "More light, smaller error. 0.1 is a typical error of 26 %.",
-        ),
-        Panel(
-            "background",
-            "Error against background",
-            condition_figure(predicted, truth, samples, "background", "background (photons/px)"),
-            "More background, larger error.",
-        ),
+        *_condition_panels(predicted, truth, samples),
         Panel(
             "by-decade",
             "Errors in numbers",
@@ -76,6 +65,24 @@ def sheet_panels(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataF
             "The clips whose D is farthest off, as a ratio. Look for a common cause: too few photons, too much "
             "background, blinking.",
             True,
+        ),
+    ]
+
+
+def _condition_panels(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
+    """Error against light."""
+    return [
+        Panel(
+            "photons",
+            "Error against brightness",
+            condition_figure(predicted, truth, samples, "photons", "photons per frame"),
+            "More light, smaller error. 0.1 is a typical error of 26 %.",
+        ),
+        Panel(
+            "background",
+            "Error against background",
+            condition_figure(predicted, truth, samples, "background", "background (photons/px)"),
+            "More background, larger error.",
         ),
     ]
 

@@ -234,6 +234,7 @@ def simulate_group(
             "px_size_nm": np.nan,
             "frame_interval_s": np.nan,
             "exposure_fraction": molecules.exposure,
+            "psf_sigma_px": np.nan,
             **camera_columns(camera),
             "n_frames": CLIP_FRAMES,
             "true_d_px2_per_frame": molecules.d_px2,
@@ -246,7 +247,7 @@ def simulate_group(
 
 
 def simulate_clips(config: Simulation, n: int, rng: np.random.Generator, keep_path: bool = False) -> Samples:
-    """n clips at one setting, molecules starting within ±2 px of the centre; units from pixel size and frame interval."""
+    """N clips at one setting, molecules starting within ±2 px of the centre; units from pixel size and frame interval."""
     molecules = Molecules(
         d_px2=np.full(n, config.d_px2_per_frame),
         sigma_px=np.full(n, config.sigma_px),
@@ -257,7 +258,9 @@ def simulate_clips(config: Simulation, n: int, rng: np.random.Generator, keep_pa
         lit_frames=np.full(n, CLIP_FRAMES),
     )
     camera = Camera(config.baseline_adu, config.e_per_adu, config.em_gain, config.read_sigma_e)
-    samples = simulate_group(molecules, config.background * config.qe, camera, rng, gradient=config.background_gradient, keep_path=keep_path)
+    samples = simulate_group(
+        molecules, config.background * config.qe, camera, rng, gradient=config.background_gradient, keep_path=keep_path
+    )
     return samples.with_columns(px_size_nm=config.px_size_nm, frame_interval_s=config.frame_interval_s)
 
 

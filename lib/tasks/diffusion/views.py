@@ -110,27 +110,13 @@ def msd_figure(curves: dict[str, np.ndarray], lines: dict[str, float], interval_
 # --- Simulate ---------------------------------------------------------------------------------------------------------
 def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> list[Panel]:
     """One simulated clip (row 0 of `sample`, with `path_px`) and a row of clips over a range of D (`series`)."""
-    frames = np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32)
     path = np.asarray(sample.inputs["path_px"][0], dtype=float)
     found = localise.track(estimators.noise_equivalent(sample)[:1])
-    film = figures.animation(levels(frames), scale=4, labels=[str(t + 1) for t in range(len(frames))])
-    mean = path.mean(axis=1)
-    film.add_scatter(
-        x=mean[:, 1],
-        y=mean[:, 0],
-        mode="lines",
-        line={"color": figures.AMBER, "width": 1.2},
-        name="true path",
-        visible="legendonly",
-        showlegend=True,
-    )
-    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
-    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
     return [
         Panel(
             "clip",
             "The clip as the camera records it",
-            film,
+            _film(np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32), path.mean(axis=1)),
             "Play, or drag the slider. Click “true path” in the legend to lay it over the frames.",
         ),
         Panel(
@@ -140,19 +126,7 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             "Where the molecule is while the shutter is open, coloured by frame, and the centre that a fit finds in each frame. "
             "A centre is the mean over the exposure: what happens within a frame shows only as blur.",
         ),
-        Panel(
-            "high-resolution",
-            "Without noise, and sharper than the camera",
-            _film_high(sharp),
-            f"The light that falls on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
-        ),
-        Panel(
-            "noiseless",
-            "Without noise, at the camera's pixels",
-            strip(coarse),
-            "What a perfect camera would record. A fast molecule smears its spot: that shape tells D as well as the path does.",
-            True,
-        ),
+        *_light_panels(path, config),
         Panel("msd", "Mean squared displacement", _simulated_msd(path, found, config), _MSD_TEXT),
         Panel(
             "photons",
@@ -173,6 +147,35 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             "In other units",
             conditions_table(config, found),
             "What these settings mean, and how well any analysis of centroids can do.",
+        ),
+    ]
+
+
+def _film(frames: np.ndarray, mean_path: np.ndarray) -> go.Figure:
+    """Frames (T, h, w) to play, with the true mean positions (T, 2) to lay over them."""
+    film = figures.animation(levels(frames), scale=4, labels=[str(t + 1) for t in range(len(frames))])
+    line = {"color": figures.AMBER, "width": 1.2}
+    y, x = mean_path.T
+    return film.add_scatter(x=x, y=y, mode="lines", line=line, name="true path", visible="legendonly", showlegend=True)
+
+
+def _light_panels(path: np.ndarray, config: Simulation) -> list[Panel]:
+    """The molecule's light alone: finer than the camera's pixels, and at them."""
+    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
+    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
+    return [
+        Panel(
+            "high-resolution",
+            "Without noise, and sharper than the camera",
+            _film_high(sharp),
+            f"The light that falls on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
+        ),
+        Panel(
+            "noiseless",
+            "Without noise, at the camera's pixels",
+            strip(coarse),
+            "What a perfect camera would record. A fast molecule smears its spot: that shape tells D as well as the path does.",
+            True,
         ),
     ]
 
