@@ -6,6 +6,8 @@ ADU), our output (a distribution over log10 D) and our training data (D log-unif
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,7 @@ def simple_cnn(width: int) -> WholeFrames:
     """Three convolutions with pooling, then two dense layers."""
     layers: list[nn.Module] = []
     channels = [FRAMES, width, 2 * width, 4 * width]
-    for inputs, outputs in zip(channels, channels[1:], strict=False):
+    for inputs, outputs in pairwise(channels):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [nn.Flatten(), nn.Linear(4 * width * 64, 128), nn.ReLU()]
     return WholeFrames(nn.Sequential(*layers), 128)

@@ -91,7 +91,7 @@ def smooth_track(score: Tensor) -> Tensor:
 
 def find_track(signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whole-pixel track (B, T, 2), its matched-filter score (B, T) and the best score far from it (B,)."""
-    height, width = signal.shape[2:]
+    height = signal.shape[2]
     binned = F.avg_pool2d(signal, COARSE) * COARSE  # keeps the standard deviation of a pixel
     filter_sigma = 1.4 / COARSE
     norm = gaussian_band(height // COARSE, filter_sigma, signal.device)[height // COARSE // 2].square().sum()

@@ -20,7 +20,7 @@ MAX_EVIDENCE = 30.0  # log likelihood ratio beyond which a pixel is certain: kee
 FAINT_SNR, CLEAR_SNR = 3.0, 5.0  # below the first nothing is seen; above the second a spot is seen whatever the other frames say
 FAINT_SHARE = 0.35  # in between, a spot counts if it has this share of the light of the clip's brighter frames
 BRIGHT_SHARE = 0.6  # with this share it is the molecule, wherever it is
-CHUNK_CLIPS = 16  # clips per block: work arrays stay in cache
+CHUNK_CLIPS = 16  # clips per block: work arrays stay near the cache
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,19 @@ def _evidence(block: np.ndarray, sigma_px: float) -> np.ndarray:
     """
     local = ndimage.uniform_filter(block, (0, 0, 21, 21), mode="reflect")
     flat = block - local
-    total: np.ndarray | None = None
+    best = np.zeros_like(flat)  # z of the better width; the ratio grows with z, so it is taken once
     for width in (sigma_px, np.hypot(sigma_px, 1.8)):
         z = ndimage.gaussian_filter(flat, (0, 0, width, width), mode="reflect", truncate=2.5)
         middle = np.median(z[:, :, ::3, ::3], axis=(1, 2, 3), keepdims=True)
         spread = 1.4826 * np.median(np.abs(z[:, :, ::3, ::3] - middle), axis=(1, 2, 3), keepdims=True)
-        z = np.clip((z - middle) / np.maximum(spread, 1e-12), 0.0, None)
-        ratio = np.minimum(0.5 * z * z, MAX_EVIDENCE) - 2.5
-        total = ratio if total is None else np.maximum(total, ratio)
-    assert total is not None
-    return total[..., : total.shape[2] // 2 * 2, : total.shape[3] // 2 * 2]
+        z -= middle
+        z /= np.maximum(spread, 1e-12)
+        np.maximum(best, z, out=best)
+    best *= best
+    best *= 0.5
+    np.minimum(best, MAX_EVIDENCE, out=best)
+    best -= 2.5
+    return best[..., : best.shape[2] // 2 * 2, : best.shape[3] // 2 * 2]
 
 
 def _smooth(evidence: np.ndarray) -> np.ndarray:

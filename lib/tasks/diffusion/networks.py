@@ -1,7 +1,8 @@
 """The networks: ours (SpotNet) and the original project's four families, on one front end and one output.
 
-Every network takes `clip_adu` (B, 16, 64, 64) and `camera` (B, 4: baseline_adu, slope_adu, then
-exposure fraction and σ of a still spot in px, −1 where unknown) and gives a mixture of Gaussians over log10 D (D in px²/frame), so error bars may be skewed or wide where D is not measurable.
+Every network takes `clip_adu` (B, 16, 64, 64) and `camera` (B, 4: baseline_adu, slope_adu, then exposure fraction and σ of a
+still spot in px, −1 where unknown). It gives a mixture of Gaussians over log10 D (D in px²/frame), so error bars may be skewed,
+or wide where D is not measurable.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Estimator(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.body = body
+        last = nn.Linear(128, 3 * COMPONENTS)
         self.head = nn.Sequential(
             nn.Linear(body.embedding + CLIP_FEATURES, 128),
             nn.SiLU(),
@@ -110,8 +112,8 @@ class Estimator(nn.Module):
             nn.Linear(128, 3 * COMPONENTS),
         )
         with torch.no_grad():  # start at the estimate from track and widths, with components spread around it
-            self.head[-1].weight.mul_(0.1)
-            self.head[-1].bias[COMPONENTS : 2 * COMPONENTS] = torch.linspace(-0.3, 0.3, COMPONENTS)
+            last.weight.mul_(0.1)
+            last.bias[COMPONENTS : 2 * COMPONENTS] = torch.linspace(-0.3, 0.3, COMPONENTS)
         self.register_buffer("calibration", torch.ones(()))
         self.register_buffer("reading_low", torch.full((len(READINGS),), -torch.inf))
         self.register_buffer("reading_high", torch.full((len(READINGS),), torch.inf))
