@@ -7,6 +7,7 @@ can look on. Needs no database and never imports torch.
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import logging
 import os
@@ -340,6 +341,20 @@ def restore(path: Path) -> Run:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     path.replace(run.folder)
     return run
+
+
+def explain(error: BaseException) -> str:
+    """One sentence on why training stopped, and what helps."""
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full: free some space, then resume this run."
+    if isinstance(error, MemoryError) or "out of memory" in first_line or "allocate memory" in first_line:
+        return "There is not enough memory: choose a smaller batch_size, then start again."
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error.strerror or first_line} ({error.filename or 'no name given'})."
+    return f"Training stopped on an unexpected error ({type(error).__name__}: {first_line}); the log has the details."
 
 
 class Reporter:

@@ -7,7 +7,6 @@ and rank sees the same data), the best weights by the task's figure of merit, an
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
 import math
@@ -31,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lib import tasks
 from lib.model import as_tensors, load_into, physical, save_weights
-from lib.runs import Cancelled, Reporter, Run, Status, find, write_atomic
+from lib.runs import Cancelled, Reporter, Run, Status, explain, find, write_atomic
 from lib.task import Arrays, InputError, Metric, Samples, Task, TrainConfig, TrainingData
 
 CACHE_BYTES = 512 * 2**20  # validation samples up to this size stay in memory
@@ -64,20 +63,6 @@ def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None) -
     finally:
         torch.set_num_threads(threads)
     return reporter.status
-
-
-def explain(error: BaseException) -> str:
-    """One sentence on why training stopped, and what helps."""
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full: free some space, then resume this run."
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in first_line:
-        return "There is not enough memory: choose a smaller batch_size, then start again."
-    if isinstance(error, OSError):
-        return f"A file could not be read or written: {error.strerror or first_line} ({error.filename or 'no name given'})."
-    return f"Training stopped on an unexpected error ({type(error).__name__}: {first_line}); the log has the details."
 
 
 def _fit(run: Run, resume: bool, reporter: Reporter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -151,7 +152,7 @@ def test_find_names_the_nearest_or_all_that_match(run: Run, monkeypatch: pytest.
 def test_an_exact_id_wins_over_a_beginning(home: Path) -> None:
     short = shipped("toy", "wide", 1.0)
     shipped("toy", "wide-2", 1.0)
-    assert runs.find("shipped-wide") == short
+    assert runs.find("shipped-wide", "toy") == short
 
 
 def test_list_is_newest_first_with_shipped_ones_last_or_first(home: Path) -> None:
@@ -188,7 +189,7 @@ def test_default_model_follows_the_goal_of_the_metric(home: Path) -> None:
 def test_deleted_runs_come_back_whole(run: Run) -> None:
     (run.folder / "metrics.csv").write_text("epoch,loss\n1,2.5\n")
     place = runs.delete(run)
-    assert runs.list_runs() == []
+    assert runs.list_runs("toy") == []
     assert runs.trash() == [place]
     assert runs.restore(place) == run
     assert run.metrics().loc[0, "loss"] == 2.5
@@ -258,3 +259,21 @@ def test_a_full_disk_does_not_keep_the_reporter_from_saying_so(run: Run, monkeyp
     reporter.close("failed", "The disk is full.")
     assert run.status().state == "failed"
     assert run.status().reason == "The disk is full."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("a.h5", "it is empty", "Download it again"), "a.h5: it is empty. Download it again"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (MemoryError(), "smaller batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "smaller batch_size"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "Permission denied (/x/y)"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "smaller batch_size"),
+        (ZeroDivisionError("division by zero"), "unexpected error (ZeroDivisionError: division by zero)"),
+    ],
+)
+def test_explain_is_one_sentence(error: BaseException, words: str) -> None:
+    sentence = runs.explain(error)
+    assert words in sentence
+    assert "\n" not in sentence

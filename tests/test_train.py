@@ -281,23 +281,6 @@ def test_validation_batches_are_made_once(toy: Task, monkeypatch: pytest.MonkeyP
     assert calls[0] == 3
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (InputError("a.h5", "it is empty", "Download it again"), "a.h5: it is empty. Download it again"),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
-        (MemoryError(), "smaller batch_size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "smaller batch_size"),
-        (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "Permission denied (/x/y)"),
-        (ZeroDivisionError("division by zero"), "unexpected error (ZeroDivisionError: division by zero)"),
-    ],
-)
-def test_explain_is_one_sentence(error: BaseException, words: str) -> None:
-    sentence = train.explain(error)
-    assert words in sentence
-    assert "\n" not in sentence
-
-
 # --- the model on disk ----------------------------------------------------------------------------------------------
 
 
