@@ -79,15 +79,15 @@ def draw_group(config: Training, n: int, rng: np.random.Generator) -> Samples:
         baseline_adu=baseline,
         true_exposure_fraction=truth["exposure_fraction"],
         exposure_fraction=np.where(rng.random(n) < 0.25, np.nan, truth["exposure_fraction"]),
-        psf_sigma_px=np.where(rng.random(n) < 0.4, np.nan, truth["sigma_px"] * np.exp(rng.normal(0, 0.02, n))),
+        psf_sigma_px=np.where(rng.random(n) < 0.4, np.nan, truth["sigma_px"] * np.exp(rng.normal(0, 0.015, n))),
     )
 
 
 class SimulatedClips(TrainingData):
     """Fresh clips for training; fixed ones for validation and test, from seeds that training never uses.
 
-    A network whose front end has no weights need not look at the same clip twice: with `passes` > 1 training batches hold what
-    the front end read, are kept in memory and come `passes` times (turned differently each time) before new ones are made.
+    A network whose front end has no weights need not look at the same clip twice: with `passes` > 1 batches hold what the front
+    end read and are kept in memory; those for training come `passes` times (turned differently) before new ones are made.
     """
 
     def __init__(self, config: Training) -> None:
@@ -96,7 +96,7 @@ class SimulatedClips(TrainingData):
             "train": config.clips_per_epoch, "validation": config.validation_clips, "test": config.test_clips
         }  # fmt: skip
         self.reads_once = config.model == "SpotNet" and config.passes > 1
-        self.kept: dict[int, tuple[int, Samples]] = {}
+        self.kept: dict[tuple[Split, int], tuple[int, Samples]] = {}
         self._reader: Reader | None = None
 
     def batches(self, split: Split) -> int:
@@ -105,15 +105,13 @@ class SimulatedClips(TrainingData):
 
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`, the same on any machine."""
-        if split != "train":
-            return self._draw(split, 0, index)
-        if not self.reads_once:
-            return self._draw(split, epoch // self.config.passes, index)
-        generation = epoch // self.config.passes
-        kept = self.kept.get(index)
+        generation = epoch // self.config.passes if split == "train" else 0
+        if split == "test" or not self.reads_once:  # the sheet compares with estimators that need the clips themselves
+            return self._draw(split, generation, index)
+        kept = self.kept.get((split, index))
         if kept is None or kept[0] != generation:
             kept = generation, self._read(self._draw(split, generation, index))
-            self.kept[index] = kept
+            self.kept[split, index] = kept
         return kept[1]
 
     def _draw(self, split: Split, epoch: int, index: int) -> Samples:

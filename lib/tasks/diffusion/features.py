@@ -20,7 +20,8 @@ NOISE_FACTORS = (0.5, 1.0, 2.0)  # the localisation variance may be misjudged by
 TYPICAL_EXPOSURE = 0.6  # assumed by the trajectory's likelihood where the exposure is unknown; the network corrects it
 WIDTH_WEIGHT = 0.4  # tempers the width likelihood: fitted widths have heavier tails than its Gamma
 SIGMA_GRID = (0.6, 2.2, 33)  # spot σ of a still molecule, px, over which the joint likelihood is averaged
-CLIP_FEATURES = 34 + 2 * D_GRID[2] + 2 * len(NOISE_FACTORS)
+STILL_ERROR = 0.02  # how far a typed σ may be off, px
+CLIP_FEATURES = 35 + 2 * D_GRID[2] + 2 * len(NOISE_FACTORS)
 
 
 def _relative_background(spots: Spots) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,6 +142,16 @@ def _log_gamma(k: Tensor) -> Tensor:
     return (k - 0.5) * k.log() - k + 0.5 * math.log(2 * math.pi) + 1 / (12 * k) - 1 / (360 * k**3)
 
 
+def still_sigmas(sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, sigmas) values of a still spot's σ to average over and their log prior: flat, or narrow where σ is known (≥ 0)."""
+    low, high, points = SIGMA_GRID
+    known = (sigma >= 0).unsqueeze(1)
+    off = torch.linspace(-3, 3, points, device=sigma.device)
+    wide = torch.linspace(low, high, points, device=sigma.device).expand(len(sigma), -1)
+    grid = torch.where(known, (sigma.unsqueeze(1) + STILL_ERROR * off).clamp(min=0.3), wide)
+    return grid, torch.where(known, -0.5 * off**2, torch.zeros_like(wide))
+
+
 def width_likelihood(spots: Spots, exposure: Tensor, sigma: Tensor) -> Tensor:
     """(B, points, sigmas) log-likelihood of D and of the still spot's σ from the fitted covariances.
 
@@ -151,10 +162,8 @@ def width_likelihood(spots: Spots, exposure: Tensor, sigma: Tensor) -> Tensor:
     """
     d = (10.0 ** torch.linspace(*D_GRID, device=exposure.device)).view(1, -1, 1)
     path = d * _blur(exposure).view(-1, 1, 1) / 3
-    grid = torch.linspace(*SIGMA_GRID, device=exposure.device).view(1, 1, -1)
+    grid, prior = (part.unsqueeze(1) for part in still_sigmas(sigma))
     still = grid**2 + 1 / 12
-    known = (sigma >= 0).to(grid.dtype).view(-1, 1, 1)
-    prior = -0.5 * known * ((grid - sigma.view(-1, 1, 1).clamp(*SIGMA_GRID[:2])) / 0.05) ** 2
     seen = torch.sigmoid(2 * (spots.score - 4.5)) + 1e-3
     noise = ((width_variance(spots) * seen).sum(1) / seen.sum(1)).view(-1, 1, 1)
     vyy, vxx, vyx = spots.covariance.unbind(-1)
@@ -186,16 +195,17 @@ def clip_features(spots: Spots, camera: Tensor) -> Tensor:
     ordered = width.sort(1).values
     groups = [ordered[:, :4].mean(1), ordered[:, 4:8].mean(1), ordered[:, 8:12].mean(1), ordered[:, 12:].mean(1)]
     known, measured = (exposure >= 0).to(noise.dtype), (still >= 0).to(noise.dtype)
+    smear = _signed_log(width.mean(1) - still**2 - 1 / 12, 0.05) * measured
     scalars = [
         noise.log() + 4, (modes.mean(1) + noise).log(), _signed_log(lag1, 0.05), *[g.log() for g in groups],
         spots.photons.clamp(min=1).mean(1).log() - 5, spots.noise.log() - 1, spots.second.clamp(min=0).log1p() - 1,
-        (spots.score > 4).to(noise.dtype).mean(1), exposure * known, known, still * measured, measured, width.std(1).log1p(),
+        (spots.score > 4).to(noise.dtype).mean(1), exposure * known, known, still * measured, measured, width.std(1).log1p(), smear,
     ]  # fmt: skip
     tracks = [track_likelihood(modes, factor * noise, exposure) for factor in NOISE_FACTORS]
     widths = width_likelihood(spots, exposure, still)
     joint = torch.logsumexp(tracks[1].unsqueeze(2) + widths, 2)
     sigma_weight = torch.softmax(torch.logsumexp(tracks[1].unsqueeze(2) + widths, 1), 1)
-    sigma = (sigma_weight * torch.linspace(*SIGMA_GRID, device=sigma_weight.device)).sum(1)
+    sigma = (sigma_weight * still_sigmas(still)[0]).sum(1)
     joint_curve, joint_mean, joint_sd = grid_moments(joint)
     readings = [grid_moments(track) for track in tracks]
     moments = [joint_mean, joint_sd.log() + 2, sigma, *[m for _, mean, sd in readings for m in (mean, sd.log() + 2)]]

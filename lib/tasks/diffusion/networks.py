@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class Symmetry:
         flips, orders = (self.flip_y, self.flip_x), [HERMITE.index(o[::-1] if self.swap else o) for o in HERMITE]
         sign_plus, sign_cross = (-1.0 if self.swap else 1.0), (-1.0 if self.flip_y != self.flip_x else 1.0)
         vector_signs = [-1.0 if flip else 1.0 for flip in flips]
-        shape_signs = [math.prod(vector_signs[axis] ** order[axis] for axis in (0, 1)) for order in HERMITE]
+        shape_signs = [vector_signs[0] ** in_y * vector_signs[1] ** in_x for in_y, in_x in HERMITE]
         signs = [1.0] * (SCALARS - 2) + [sign_plus, sign_cross] + vector_signs * VECTORS + shape_signs
         index = list(range(SCALARS))
         for start in range(SCALARS, SCALARS + 2 * VECTORS, 2):
@@ -99,17 +100,21 @@ class Estimator(nn.Module):
     calibration: Tensor  # factor on the mixture's standard deviations
     reading_low: Tensor  # range of each reading on validation clips
     reading_high: Tensor
+    precise: bool = False  # reads clips in float64: the fit and the track amplify float32's rounding to 1e-4 of D
 
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.body = body
-        last = nn.Linear(128, 3 * COMPONENTS)
+        self.clip_scale = Standardise(CLIP_FEATURES)
+        hidden, last = body.hidden, nn.Linear(body.hidden // 2, 3 * COMPONENTS)
         self.head = nn.Sequential(
-            nn.Linear(body.embedding + CLIP_FEATURES, 128),
+            nn.Linear(body.embedding + CLIP_FEATURES, hidden),
             nn.SiLU(),
-            nn.Linear(128, 128),
+            nn.Linear(hidden, hidden),
             nn.SiLU(),
-            nn.Linear(128, 3 * COMPONENTS),
+            nn.Linear(hidden, hidden // 2),
+            nn.SiLU(),
+            last,
         )
         with torch.no_grad():  # start at the estimate from track and widths, with components spread around it
             last.weight.mul_(0.1)
@@ -124,14 +129,19 @@ class Estimator(nn.Module):
         `clip` (B, CLIP_FEATURES), `readings` (B, READINGS), and the body's own inputs.
         """
         with torch.no_grad(), full_precision(clip_adu.device.type):
-            spots = read_spots(clip_adu.float(), camera.float())
-            return {"clip": clip_features(spots, camera.float()), "readings": readings(spots), **self.body.inputs(spots)}
+            number = torch.float64 if self.precise else torch.float32
+            clip_adu, camera = clip_adu.to(number), camera.to(number)
+            spots = read_spots(clip_adu, camera)
+            spots = replace(spots, centre=spots.centre.float())  # the sine modes are float32
+            read = {"clip": clip_features(spots, camera), "readings": readings(spots), **self.body.inputs(spots)}
+            return {name: value.float() for name, value in read.items()}
 
     def mixture_of(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
         """(B, 3·COMPONENTS) raw mixture of log10 D of the clip turned by `symmetry`."""
-        embedding = self.body(read, symmetry)
+        clip = self.clip_scale(read["clip"])
+        embedding = self.body({**read, "clip": clip}, symmetry)
         with full_precision(embedding.device.type):
-            raw = self.head(torch.cat([embedding.float(), read["clip"]], -1))
+            raw = self.head(torch.cat([embedding.float(), clip], -1))
             logits, means, widths = raw.chunk(3, -1)
             return torch.cat([logits, means + physics_log10_d(read["clip"]).unsqueeze(1), widths], -1)
 
@@ -140,18 +150,19 @@ class Estimator(nn.Module):
 
         Takes clips, or what `read` made of them before. In training the clip is turned at random.
         """
-        if clip_adu is not None and camera is not None:
-            read = self.read(clip_adu, camera)
+        read = self.read(clip_adu, camera) if clip_adu is not None and camera is not None else read
         number = int(torch.randint(8, ())) if self.training else 0
         return torch.cat([self.mixture_of(read, Symmetry(number)), read["readings"]], -1)
 
-    def physical(self, clip_adu: Tensor, camera: Tensor) -> dict[str, Tensor]:
+    def physical(self, clip_adu: Tensor | None = None, camera: Tensor | None = None, **read: Tensor) -> dict[str, Tensor]:
         """D in px²/frame with 68 % and 95 % limits, averaged over the eight symmetries, and the out-of-range readings.
+
+        Takes clips, or what `read` made of them before.
 
         `d_px2_per_frame` is ten to the posterior mean of log10 D; limits are quantiles of the posterior. `out_of_range` has a
         bit set for each of READINGS that lies outside what validation clips showed.
         """
-        read = self.read(clip_adu, camera)
+        read = self.read(clip_adu, camera) if clip_adu is not None and camera is not None else read
         turned = torch.cat([self.mixture_of(read, Symmetry(k)).unsqueeze(1) for k in range(8)], 1)
         weights, means, widths = (part.flatten(1) for part in mixture(turned))
         weights = weights.exp() / 8
@@ -203,30 +214,24 @@ class Estimator(nn.Module):
         return torch.stack(found, 1)
 
 
-class Attention(nn.Module):
-    """Pre-norm transformer layer over frames."""
+class Standardise(nn.BatchNorm1d):
+    """Features to zero mean and unit variance over the training clips, cut at ±8: outliers are rare but very far out."""
 
-    def __init__(self, width: int, heads: int = 4) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+    def __init__(self, features: int) -> None:
+        super().__init__(features, affine=False, momentum=None)  # None: the mean over all batches, so a short run has it too
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) → (B, T, width)."""
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.project(self.norm1(x)).chunk(3, -1)
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        x = x + self.out(mixed)
-        return x + self.mlp(self.norm2(x))
+        """(B, features) or (B, features, T), the same shape."""
+        learns = self.training and x.shape[0] > 1  # one clip has no variance
+        x = super().forward(x) if learns else F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+        return x.clamp(-8.0, 8.0)
 
 
 class Body(nn.Module):
-    """Turns what the front end reads into one embedding per clip."""
+    """Turns what the front end reads, with `clip` standardised, into one embedding per clip."""
 
     embedding: int
+    hidden: int = 128  # width of the head behind it
 
     def inputs(self, spots: Spots) -> dict[str, Tensor]:
         """Named tensors, first axis the clip, that `forward` takes."""
@@ -238,28 +243,36 @@ class Body(nn.Module):
 
 
 class SpotNet(Body):
-    """Ours: a transformer over the sequence of blurred spots.
+    """Ours: what each blurred spot and its neighbours in time say, read in the light of the whole clip.
 
     Each frame is a token: brightness, width, elongation, skew and kurtosis of the smear, and the displacements before and
     after, so that path and blur speak about D together. What one token holds comes from the front end, so a clip is read once
-    and the weights are few.
+    and the weights are few. The order of frames matters only to their neighbours, hence mean and spread over frames.
     """
 
-    def __init__(self, width: int, layers: int = 3) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        token = 4 * width
-        self.enter = nn.Sequential(nn.Linear(FRAME_FEATURES + CLIP_FEATURES, token), nn.SiLU(), nn.Linear(token, token))
-        self.position = nn.Parameter(torch.zeros(16, token))
-        self.temporal = nn.Sequential(*[Attention(token) for _ in range(layers)], nn.LayerNorm(token))
-        self.embedding = 2 * token
+        token = 2 * width
+        self.hidden = 16 * width
+        self.scale = Standardise(FRAME_FEATURES)
+        self.context = nn.Linear(CLIP_FEATURES, width)
+        self.token = nn.Sequential(
+            nn.Conv1d(FRAME_FEATURES + width, token, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv1d(token, token, 1),
+            nn.SiLU(),
+            nn.Conv1d(token, token, 1),
+        )
+        self.embedding = 2 * FRAME_FEATURES + 2 * token
 
     def inputs(self, spots: Spots) -> dict[str, Tensor]:
         """`frames` (B, T, FRAME_FEATURES)."""
         return {"frames": frame_features(spots)}
 
     def forward(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
-        """Mean and maximum of the frame tokens."""
-        frames = symmetry.frame_features(read["frames"])
-        clip = read["clip"].unsqueeze(1).expand(-1, frames.shape[1], -1)
-        tokens = self.temporal(self.enter(torch.cat([frames, clip], -1)) + self.position)
-        return torch.cat([tokens.mean(1), tokens.amax(1)], -1)
+        """Mean and standard deviation over frames, of what the front end read and of the tokens."""
+        frames = self.scale(symmetry.frame_features(read["frames"]).transpose(1, 2))
+        context = self.context(read["clip"]).unsqueeze(2).expand(-1, -1, frames.shape[2])
+        both = torch.cat([frames, self.token(torch.cat([frames, context], 1)).to(frames.dtype)], 1)
+        mean = both.mean(2)
+        return torch.cat([mean, ((both - mean.unsqueeze(2)).square().mean(2) + 1e-4).sqrt()], 1)
