@@ -11,9 +11,10 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # One BLAS thread per process: tests run two processes side by side, and results do not depend on the core count.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 JOBS ?= 2
+EXAMPLES := data/diffusion/examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check unit e2e browser format screenshots benchmark benchmark-app clean
+.PHONY: help run test check unit e2e browser format screenshots examples benchmark benchmark-app clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -41,6 +42,15 @@ format: $(VENV)/.installed-dev  ## rewrite the sources in the house format
 
 screenshots: $(VENV)/.installed-dev browser  ## take README's images from a running app
 	$(PY) -m tests.e2e.screenshots docs/images
+
+examples: $(VENV)/.installed  ## draw the sample clips of diffusion anew: the same files, bit for bit
+	@set -e; rm -f $(EXAMPLES)/*; for clip in slow:0.05 medium:0.5 fast:5; do \
+		name=$${clip%:*}; new="$(EXAMPLES)/.$$name"; \
+		$(PY) -m lib simulate diffusion --n 1 --seed 7 --output "$$new" --set d_um2_s=$${clip#*:} photons=450 background=9 \
+			baseline_adu=450 em_gain=300 e_per_adu=5 read_sigma_e=50 >/dev/null; \
+		mv "$$new"/*.tif "$(EXAMPLES)/$$name.tif"; \
+		sed "s/simulated-00000/$$name/" "$$new/truth.csv" | if [ $$name = slow ]; then cat; else tail -n 1; fi >>"$(EXAMPLES)/truth.csv"; \
+		rm -r "$$new"; done
 
 benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README claims, with peers measured in the same run
 	$(PY) -m benchmarks.diffusion

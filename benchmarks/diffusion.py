@@ -33,7 +33,7 @@ D_UM2_S = (0.1, 0.25, 1.0, 2.5, 10.0)
 SEED = 20_261_121  # training draws from seeds of four numbers, so none of these clips was ever seen
 ORIGINAL_SECONDS_PER_CLIP = 0.33
 PEERS = {"MLE": "d_mle_px2_per_frame", "CVE": "d_cve_px2_per_frame", "original MSD": "d_msd_px2_per_frame"}
-FAST_PX2 = 1.0  # a molecule whose pooled CVE is above this is fast
+FAST_PX2 = 1.0  # a clip whose MLE is above this shows a fast molecule: the populations are two decades apart
 BLOCK = re.compile(r"block-(\d+)-.*-(\d+)\.tif$")
 
 
@@ -140,9 +140,9 @@ def show_real(shipped: model.Model, folders: list[Path], limits: Limits) -> None
     tables, pairs, start = [], [], 0
     for folder in folders:
         table = predict_folder(shipped, folder)
-        table["block"] = table["file"].str.extract(BLOCK)[0] + folder.name
-        table["fast"] = table.groupby("block")["d_cve_px2_per_frame"].transform("mean") > FAST_PX2
-        pairs += [(i + start, j + start) for i, j in disjoint_pairs(list(table["file"])) if table["fast"][i]]
+        table["fast"] = table["d_mle_px2_per_frame"] > FAST_PX2
+        moves = table["fast"].to_numpy(bool)
+        pairs += [(i + start, j + start) for i, j in disjoint_pairs(list(table["file"])) if moves[i] and moves[j]]
         start += len(table)
         fast, slow = table[table["fast"]], table[~table["fast"]]
         counts = f"{len(fast)} clips of fast molecules, {len(slow)} of slow ones, {int(table['in_domain'].sum())} in domain"

@@ -19,6 +19,7 @@ from lib.runs import Run, write_atomic
 from lib.task import Config, InputError, Panel, Samples, Task
 
 BATCH = 64  # samples that go through the network at once, whatever the files they came from
+LEARN_FROM, LEARN_AT_MOST = 5, 64  # files that are read beforehand for what they have in common: fewer say nothing
 Progress = Callable[[float, str], None]
 log = logging.getLogger("lightbench")
 
@@ -69,12 +70,17 @@ def predict_files(
 
     `acquisition` is what the user knows of the instrument (an instance of the task's Acquisition). Rows keep the order
     of `files`; files of the same name stay apart. `unopened` (name, sentence) are files that failed before reading, as from
-    a damaged archive: they come last. `on_progress` gets the finished share, 0 to 1, and a text.
+    a damaged archive: they come last. What the files tell together (`Task.learn`) fills settings that were left empty.
+    `on_progress` gets the finished share, 0 to 1, and a text.
     """
     started, task = time.monotonic(), model.task
+    if on_progress is not None and len(files) >= LEARN_FROM:
+        on_progress(0.0, "reading what the files have in common")
+    acquisition, learnt = _learn(task, files, acquisition)
     outcome: dict[int, tuple[pd.DataFrame, Samples] | str] = {}
     for chunk in _chunks(task, files, acquisition, outcome):
-        outcome.update(_predict_chunk(model, chunk, files))
+        noted = {number: _annotate(samples, learnt) for number, samples in chunk.items()} if learnt else chunk
+        outcome.update(_predict_chunk(model, noted, files))
         if on_progress is not None and outcome:
             last = max(outcome)
             on_progress(len(outcome) / len(files), f"{len(outcome)} of {len(files)}: {files[last][1]}")
@@ -85,6 +91,20 @@ def predict_files(
     settings = acquisition.model_dump(mode="json")
     panels = _panels(task, table[predicted].reset_index(drop=True), samples)
     return Prediction(task, model.run, settings, table, predicted, samples, failures, time.monotonic() - started, panels)
+
+
+def _learn(task: Task, files: Sequence[tuple[Path, str]], acquisition: Config) -> tuple[Config, str]:
+    """What evenly spread files have in common; the settings as they are where there are few files or nothing can be said."""
+    if len(files) < LEARN_FROM or type(task).learn is Task.learn:
+        return acquisition, ""
+    spread = files[:: -(-len(files) // LEARN_AT_MOST)]
+    read = [samples for path, name in spread if not isinstance(samples := read_file(task, path, name, acquisition), str)]
+    together = _same_shape(read)
+    return task.learn(together, acquisition) if together is not None and together.inputs else (acquisition, "")
+
+
+def _annotate(samples: Samples, clause: str) -> Samples:
+    return samples.with_columns(note=["; ".join(part for part in (note, clause) if part) for note in samples.table["note"]])
 
 
 def _chunks(

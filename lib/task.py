@@ -137,7 +137,7 @@ class Samples:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
         """The given rows, in that order."""
-        index = np.asarray(rows)
+        index = np.asarray(rows) if len(rows) else np.empty(0, np.intp)  # an empty list would be an array of floats
         return Samples({k: v[index] for k, v in self.inputs.items()}, self.table.iloc[index].reset_index(drop=True))
 
     def with_columns(self, **columns: Any) -> Samples:
@@ -296,6 +296,13 @@ class Task(ABC):
         """Simulator settings that match these real samples; None where a task has no such step."""
         return None
 
+    def learn(self, samples: Samples, acquisition: Config) -> tuple[Config, str]:
+        """Settings that these samples of one instrument, predicted together, tell where the user left them empty.
+
+        Returns the acquisition to read each of them with and a clause for every sample's note, "" where nothing was learnt.
+        """
+        return acquisition, ""
+
     # --- train --------------------------------------------------------------------------------------------------
     @abstractmethod
     def training_data(self, config: TrainConfig) -> TrainingData:
@@ -307,6 +314,8 @@ class Task(ABC):
 
         `forward(**tensors(samples))` gives the raw output that `loss` takes; `physical(**tensors(samples))` gives a
         dict of named 1-D (or (n, k)) tensors in physical units: predict, the sheet and ONNX all go through it.
+        Where it amplifies float32's rounding, a boolean attribute `precise` makes `physical` compute that part in
+        float64: the ONNX export switches it on.
         """
 
     @abstractmethod

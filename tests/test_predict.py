@@ -199,3 +199,23 @@ def test_an_output_that_cannot_be_written_is_told(model: Model, tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match=r"cannot be written"):
         predict.save(result, tmp_path / "taken")
+
+
+def test_files_predicted_together_teach_what_they_share_and_few_files_do_not(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task learns from the set is in the settings and in every sample's note; a typed value is not asked again."""
+    asked: list[int] = []
+
+    def learn(self: Task, samples: Samples, acquisition: Config) -> tuple[Config, str]:
+        asked.append(len(samples))
+        return acquisition.model_copy(update={"offset_v": 0.25}), "offset from the set"
+
+    monkeypatch.setattr(type(model.task), "learn", learn)
+    files = [write(tmp_path / "in", f"{i}", readings(1, i)) for i in range(predict.LEARN_FROM)]
+    together = predict.predict_files(model, [*files, broken(tmp_path / "in", "bad")], model.task.Acquisition())
+    assert asked == [predict.LEARN_FROM]
+    assert together.settings["offset_v"] == 0.25
+    assert together.table["note"][together.predicted].str.contains("offset from the set").all()
+    predict.predict_files(model, files[:2], model.task.Acquisition())
+    assert len(asked) == 1

@@ -96,6 +96,13 @@ class Diffusion(Task):
         assert isinstance(acquisition, Acquisition)
         return clean.calibrate(samples, acquisition, simulate_clips, rng)
 
+    def learn(self, samples: Samples, acquisition: Config) -> tuple[Config, str]:
+        """The still spot's width from those clips whose molecule hardly moves, where it was not typed."""
+        from lib.tasks.diffusion.still import learn
+
+        assert isinstance(acquisition, Acquisition)
+        return learn(samples, acquisition)
+
     def training_data(self, config: TrainConfig) -> TrainingData:
         """Freshly simulated clips."""
         from lib.tasks.diffusion.data import SimulatedClips

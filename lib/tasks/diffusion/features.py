@@ -199,7 +199,8 @@ def clip_features(spots: Spots, camera: Tensor) -> Tensor:
     scalars = [
         noise.log() + 4, (modes.mean(1) + noise).log(), _signed_log(lag1, 0.05), *[g.log() for g in groups],
         spots.photons.clamp(min=1).mean(1).log() - 5, spots.noise.log() - 1, spots.second.clamp(min=0).log1p() - 1,
-        (spots.score > 4).to(noise.dtype).mean(1), exposure * known, known, still * measured, measured, width.std(1).log1p(), smear,
+        (spots.score > 4).to(noise.dtype).mean(1), exposure * known, known, still * measured, measured, width.std(1).log1p(),
+        smear,
     ]  # fmt: skip
     tracks = [track_likelihood(modes, factor * noise, exposure) for factor in NOISE_FACTORS]
     widths = width_likelihood(spots, exposure, still)
