@@ -163,9 +163,21 @@ class Training(TrainConfig):
         return self
 
 
+_READ_ONCE = {"batch_size": 512, "learning_rate": 2e-3}  # the front end reads a clip once, so many passes cost little
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
-    "SpotNet": {},
-    "SpotNet, quick (10 min on 2 cores)": {"clips_per_epoch": 4096, "epochs": 15, "learning_rate": 1.5e-3},
+    "SpotNet": {**_READ_ONCE, "clips_per_epoch": 65_536, "epochs": 30, "passes": 30},
+    "SpotNet, quick": {**_READ_ONCE, "clips_per_epoch": 8192, "epochs": 20, "passes": 20, "batch_size": 128, "test_clips": 1024},
+    "SpotNet, as shipped": {
+        **_READ_ONCE,
+        "clips_per_epoch": 393_216,
+        "epochs": 36,
+        "passes": 36,
+        "validation_clips": 4096,
+        "test_clips": 4096,
+        "typical_fraction": 0.5,
+        "threads": 2,
+        "loader_workers": 2,
+    },
     "SimpleCNN": {"model": "SimpleCNN"},
     "ParkCNN": {"model": "ParkCNN"},
     "ParkCNN no pooling": {"model": "ParkCNN no pooling"},
