@@ -174,9 +174,8 @@ def show_simulator(limits: Limits, clips: int = 2048, chunk: int = 16) -> None:
         for _ in range(clips // chunk // 5):
             simulate_clips(settings, chunk, rng)
         seconds.append((time.perf_counter() - begin) / (clips // chunk // 5 * chunk))
-    print(
-        f"\nSimulator: {1e3 * min(seconds):.2f} ms per clip on one core; the original needed {1e3 * ORIGINAL_SECONDS_PER_CLIP:g} ms"
-    )
+    own, original = 1e3 * min(seconds), 1e3 * ORIGINAL_SECONDS_PER_CLIP
+    print(f"\nSimulator: {own:.2f} ms per clip on one core; the original project needed {original:g} ms")
     limits.show("times faster than the original", ORIGINAL_SECONDS_PER_CLIP / min(seconds), 500, np.inf)
 
 

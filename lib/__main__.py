@@ -343,7 +343,7 @@ def _fit(run: Run, resume: bool, quiet: bool) -> Status:
 
         with tqdm(unit="step", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True) as bar:
             show = None if quiet else _Shown(bar)
-            status = engine.fit(run, resume, show)
+            status = engine.fit(run, resume, show, _build_sheet)
     except Cancelled:  # while torch was being imported
         status = run.set_status(state="cancelled", finished_at=time.time())
     except ImportError as error:
@@ -353,11 +353,10 @@ def _fit(run: Run, resume: bool, quiet: bool) -> Status:
 
 
 def _say_end(run: Run, status: Status) -> None:
-    """How it ended, in one line; a finished run gets its sheet."""
+    """How it ended, in one line."""
     if status.state == "done":
-        _build_sheet(run)
         print(f"{run.task}/{run.id}  done: {status.metric} {status.best_value:.5g} {status.unit} at epoch {status.best_epoch}")
-    else:
+    if status.reason or status.state != "done":
         remedy = status.reason or f"python -m lib jobs resume {run.id} goes on."
         print(f"{run.task}/{run.id}  {status.state}: {remedy}", file=sys.stderr)
 
@@ -386,15 +385,16 @@ class _Shown:
         self.epoch = status.epoch
 
 
-def _build_sheet(run: Run) -> None:
-    """The sheet of a finished run. The model is safe already, so trouble here is told and the run stays done."""
-    from lib import sheet as engine
-
+def _build_sheet(run: Run) -> str:
+    """Build the sheet of a trained run. The model is safe already, so trouble here is only told: the reason, or nothing."""
     try:
+        from lib import sheet as engine
+
         engine.build(run)
     except Exception as error:  # noqa: BLE001
         _log.exception("the sheet of %s could not be built", run.id)
-        print(f"The sheet could not be built ({error}); try: python -m lib sheet {run.id}", file=sys.stderr)
+        return f"The result sheet could not be built ({error}). Once that is mended: python -m lib sheet {run.id}"
+    return ""
 
 
 # --- sheet, export, jobs, worker ------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def animation(
     fig.update_layout(
         updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "y": -0.16, "xanchor": "left", "yanchor": "top",
                       "pad": {"t": 8, "r": 8}, "showactive": False, "buttons": [play, pause]}],
-        sliders=[{"x": 0.2, "len": 0.8, "y": -0.16, "pad": {"t": 8}, "currentvalue": {"visible": False}, "steps": steps}],
+        sliders=[{"x": 0, "len": 1, "y": -0.16, "pad": {"t": 8, "l": 100}, "currentvalue": {"visible": False}, "steps": steps}],
     )  # fmt: skip
     return pixel_axes(fig, frames_uint8.shape[1:3])
 

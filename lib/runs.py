@@ -34,6 +34,7 @@ SHIPPED_PREFIX = "shipped-"
 HEARTBEAT_S = 2.0  # the trainer renews status.json at least this often
 STALE_S = 30.0  # a heartbeat older than this is a dead one, seen from another machine
 ROOT = Path(__file__).resolve().parent.parent  # the repository
+SHIPPED_HERE = ROOT / "checkpoints"  # shipped models are found here wherever the user's own runs live
 TRASH = ".trash"
 
 
@@ -258,9 +259,9 @@ def create(task: str, config: Mapping[str, Any], name: str = "", executor: str =
 def list_runs(task: str | None = None, shipped_first: bool = False) -> list[Run]:
     """All runs, or a task's: newest first, the shipped ones after them (or before)."""
     found = list(_walk(checkpoints_dir(), task))
-    if checkpoints_dir() != ROOT / "checkpoints":  # shipped models are there wherever the user's own runs live
+    if checkpoints_dir() != SHIPPED_HERE:
         mine = {(run.task, run.id) for run in found}
-        found += [run for run in _walk(ROOT / "checkpoints", task) if run.shipped and (run.task, run.id) not in mine]
+        found += [run for run in _walk(SHIPPED_HERE, task) if run.shipped and (run.task, run.id) not in mine]
     found.sort(key=lambda run: run.id, reverse=True)
     return sorted(found, key=lambda run: run.shipped, reverse=shipped_first)
 

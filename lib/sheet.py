@@ -114,7 +114,8 @@ def _training_panels(run: Run, task: Task) -> list[Panel]:
 def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
     """Where the model comes from: data, seed, settings, versions, duration, and the command that makes it again."""
     status, about, config = run.status(), run.about(), run.config()
-    seconds = status.finished_at - status.started_at if status.finished_at and status.started_at else None
+    ended = status.finished_at or status.heartbeat_at  # the trainer builds the sheet before it says that it is done
+    seconds = ended - status.started_at if ended and status.started_at else None
     versions = {"lightbench": str(about.get("version") or __version__), "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -127,7 +128,7 @@ def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
     }
     return {
         "command": command(run, task), "seed": config.get("seed"), "test_samples": n_test, "unseen": UNSEEN,
-        "data": data, "config": config, "versions": versions, "seconds": seconds, "trained_at": status.finished_at,
+        "data": data, "config": config, "versions": versions, "seconds": seconds, "trained_at": ended,
         "epochs": status.epoch, "best_epoch": status.best_epoch, "executor": about.get("executor"),
     }  # fmt: skip
 

@@ -40,11 +40,13 @@ CLIP_NORM = 1.0
 LAST = "last.ckpt"
 
 OnProgress = Callable[[Status], None]
+Finish = Callable[[Run], str]  # what else belongs to a done run; returns what was wrong with it, empty where nothing was
 
 
-def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None) -> Status:
+def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None, finish: Finish | None = None) -> Status:
     """Train a run to its end, from the start or from its `last.ckpt`, and return its final status.
 
+    `finish` is called once, with the trained and tested run, before its state is `done`; what it returns is then the reason.
     Never raises for what goes wrong while training: the run's status is then `failed` with a one-sentence reason and
     the traceback is in its log. `Cancelled` (raised by the command's signal handler) ends as `cancelled`.
     """
@@ -53,7 +55,8 @@ def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None) -
     try:
         with torch.random.fork_rng(), _quiet_lightning(), reporter.beating():
             _fit(run, resume, reporter)
-        reporter.close("done")
+            reason = finish(run) if finish is not None and reporter.active else ""
+        reporter.close("done", reason)
     except (Cancelled, KeyboardInterrupt):
         reporter.log.info("cancelled; resume goes on from the last finished epoch")
         reporter.close("cancelled")

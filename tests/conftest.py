@@ -16,10 +16,11 @@ TOY_TASKS = Path(__file__).parent / "toy" / "tasks"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty LIGHTBENCH_HOME, for this process and those it starts."""
+    """An empty LIGHTBENCH_HOME, for this process and those it starts; here no shipped model is seen either."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("LIGHTBENCH_HOME", str(folder))
+    monkeypatch.setattr("lib.runs.SHIPPED_HERE", tmp_path / "nothing shipped")
     return folder
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = "app_pages"  # not "pages": Streamlit takes a folder of that name for its old multipage mode at a server's first run
+PAGES = "pages"
 PLANNED_TASKS = ("diffusion", "spectra", "bragg", "reflectance")
 
 # Layer -> the layers of ours that it may import. Nothing else is allowed; a layer may always import itself.

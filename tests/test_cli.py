@@ -196,6 +196,20 @@ def test_train_in_the_foreground(capsys: Any) -> None:
     assert "epoch 1/2" in out and f"toy/{run.id}  done: rmse_v" in out
 
 
+def test_a_sheet_that_cannot_be_built_is_told_and_the_model_stands(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def refuse(_run: Run) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib.sheet.build", refuse)
+    assert call(*TRAIN) == 0
+    run = only_run()
+    status = run.status()
+    assert status.state == "done" and run.has_model() and run.sheet() is None
+    assert "No space left on device" in status.reason and f"python -m lib sheet {run.id}" in status.reason
+    assert status.reason in capsys.readouterr().err
+    monkeypatch.undo()
+
+
 def test_a_failed_training_is_status_1(capsys: Any) -> None:
     assert call(*TRAIN, "--set", "data_file=/nowhere.h5") == 1
     assert "there is no such file" in capsys.readouterr().err
@@ -329,7 +343,7 @@ def test_jobs_list_is_a_table(run: Run, capsys: Any) -> None:
     line = next(text for text in lines if running.id in text)
     assert line.split()[1:10] == ["toy", "running", "35%", "of", "10", "2", "min", "rmse_v", "0.25"]
     assert next(text for text in lines if run.id in text).split()[2] == "done"
-    assert len({text.index("toy") for text in lines[1:]}) == 1
+    assert len({text.index(" toy ") for text in lines if " toy " in text} | {lines[0].index(" TASK")}) == 1
 
 
 def test_jobs_list_without_runs_says_what_to_do(capsys: Any) -> None:

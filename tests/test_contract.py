@@ -380,7 +380,7 @@ def test_onnx_gives_what_torch_gives(task: Task, trained: runs.Run, tmp_path: Pa
 # --- pages -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_page_opens(task: Task, stage: str) -> None:
-    page = AppTest.from_file(str(ROOT / "app_pages" / f"{stage}.py"), default_timeout=60)
+    page = AppTest.from_file(str(ROOT / "pages" / f"{stage}.py"), default_timeout=60)
     page.session_state["page_path"] = f"{task.name}-{stage}"
     page.run()
     assert not page.exception and not page.error, [e.value for e in page.error]

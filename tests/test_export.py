@@ -85,6 +85,30 @@ def test_a_network_that_onnx_cannot_express_is_told(model: Model, tmp_path: Path
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
+def test_a_precise_network_is_exported_and_compared_in_float64(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Sums that float32 gets wrong by 1e-4, and steps in float64 that ONNX or onnxruntime does not have as they stand."""
+
+    def amplifying(self: torch.nn.Module, readings: torch.Tensor) -> dict[str, torch.Tensor]:
+        number = torch.float64 if self.precise else torch.float32
+        far = readings.to(number) + 300.0
+        spread = (far.square().mean(1) - far.mean(1).square()).float()
+        mixed = torch.cat([readings, far.asinh()], 1).sum(1) + torch.stack([readings[:, 0], far[:, 0]]).sum(0)
+        return {"mean_v": mixed.float(), "sigma_v": 0.02 * spread}
+
+    monkeypatch.setattr(models, "load", lambda run, task: model)
+    monkeypatch.setattr(type(model.network), "physical", amplifying)
+    model.network.precise = False
+    session = onnxruntime.InferenceSession(export.export(model.run, "onnx", tmp_path), providers=["CPUExecutionProvider"])
+    assert export.largest_difference(session, model) > export.TOLERANCE, "float32 alone would not do"
+    assert model.network.precise is False, "the caller's network is left alone"
+    readings = model.task.tensors(model.task.simulate(model.task.Simulation(), 7, np.random.default_rng(7)))["readings"]
+    far = readings.astype(float) + 300
+    mean_v, sigma_v = session.run(None, {"readings": readings})
+    np.testing.assert_allclose(sigma_v, 0.02 * far.var(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(mean_v, readings.sum(1) + np.arcsinh(far).sum(1) + readings[:, 0] + far[:, 0], rtol=1e-6)
+
+
 def test_safetensors_come_with_settings_and_card(model: Model, tmp_path: Path):
     (model.run.folder / "model_card.md").write_text("# card")
     path = export.export(model.run, "safetensors", tmp_path)

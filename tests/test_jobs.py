@@ -68,10 +68,10 @@ def test_a_job_runs_to_its_end_in_a_session_of_its_own(made: list[Run]) -> None:
     assert jobs.state(run) in ("queued", "running")
     assert os.getsid(pid_of(run)) == pid_of(run) != os.getsid(0)
     wait_for(lambda: run.status().state == "done", "the run to end")
+    assert run.sheet() is not None, "done means complete"
     assert jobs.state(run) == "done"
     assert "done: best epoch" in jobs.log(run)
     wait_for(lambda: not psutil.pid_exists(pid_of(run)), "the process to be gone, without a zombie")
-    assert run.sheet() is not None
 
 
 @pytest.mark.slow

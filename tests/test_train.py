@@ -51,6 +51,31 @@ def test_a_finished_run_has_everything(toy: Task) -> None:
     assert "done: best epoch" in run.log()
 
 
+def test_a_run_is_done_only_after_its_last_step(toy: Task) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def finish(run: Run) -> str:
+        seen.append((run.status().state, run.test_predictions() is not None))
+        return "the paper ran out"
+
+    status = train.fit(make(toy), finish=finish)
+    assert seen == [("running", True)]
+    assert (status.state, status.reason) == ("done", "the paper ran out")
+
+
+def test_a_run_stopped_in_its_last_step_is_resumed_there(toy: Task) -> None:
+    run = make(toy, epochs=2)
+
+    def stop(_run: Run) -> str:
+        raise Cancelled
+
+    assert train.fit(run, finish=stop).state == "cancelled"
+    before = run.metrics()
+    assert train.fit(run, resume=True, finish=lambda _run: "").state == "done"
+    pd.testing.assert_frame_equal(run.metrics(), before)
+    assert run.test_predictions() is not None
+
+
 def test_it_learns(toy: Task) -> None:
     run = make(toy, epochs=12, n_train=128)
     train.fit(run)

@@ -56,5 +56,12 @@ def column_config(task: Task, table: pd.DataFrame) -> dict[str, Any]:
         elif pd.api.types.is_float_dtype(table[column]):
             config[column] = st.column_config.NumberColumn(label, help=help_, format="%.4g")
         else:
-            config[column] = st.column_config.Column(label, help=help_, width="medium" if column == "file" else None)
+            config[column] = st.column_config.Column(
+                label, help=help_, width="medium" if column == "file" and _long(table[column]) else None
+            )
     return config
+
+
+def _long(column: pd.Series) -> bool:
+    """Whether some text would not fit into a narrow column."""
+    return bool(column.astype(str).str.len().max() > 16)

@@ -3,7 +3,7 @@
 Every page body runs inside `guard()`. A page knows its task from the URL path `<task>-<stage>`, which `app.py` leaves in
 the session under `PAGE_PATH`. A test that opens one page file alone sets that session value itself:
 
-    page = AppTest.from_file("app_pages/train.py")
+    page = AppTest.from_file("pages/train.py")
     page.session_state["page_path"] = "diffusion-train"
     page.query_params["run"] = run.id
     page.run()
@@ -25,7 +25,7 @@ from lib.runs import Run
 from lib.task import InputError, Task
 
 PAGE_PATH = "page_path"
-PAGES_FOLDER = Path(__file__).resolve().parents[2] / "app_pages"
+PAGES_FOLDER = Path(__file__).resolve().parents[2] / "pages"
 STAGES: Mapping[str, tuple[str, str]] = {  # stage: title, icon
     "simulate": ("Simulate", ":material/blur_on:"),
     "clean": ("Clean", ":material/filter_alt:"),
@@ -139,7 +139,7 @@ def shared(factory: Callable[[], T]) -> T:
 
 # --- links -----------------------------------------------------------------------------------------------------------
 def stage_page(task: str, stage: str, icon: str = "") -> st.Page:
-    """The page of one stage of one task. All tasks share the file `app_pages/<stage>.py`."""
+    """The page of one stage of one task. All tasks share the file `pages/<stage>.py`."""
     title, stage_icon = STAGES[stage]
     return st.Page(PAGES_FOLDER / f"{stage}.py", title=title, icon=icon or stage_icon, url_path=f"{task}-{stage}")
 

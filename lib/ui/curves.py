@@ -11,6 +11,7 @@ from lib.figures import ACCENT, COLOURS, curves, figure
 from lib.runs import Status
 from lib.ui.forms import without_unit
 
+WORDS = {word: word.upper() for word in ("rms", "rmse", "mae", "auc", "ece", "d")} | {"percent": "(%)"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
 
 
@@ -45,5 +46,5 @@ def axis_title(name: str, unit: str) -> str:
 
 
 def words(name: str, unit: str = "") -> str:
-    """`rmse_um` in `µm` becomes "rmse"."""
-    return without_unit(name, unit).replace("_", " ")
+    """`rmse_um` in `µm` becomes "RMSE"."""
+    return " ".join(WORDS.get(word, word) for word in without_unit(name, unit).split("_"))

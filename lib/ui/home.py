@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lib.task import Task
-from lib.ui.context import Jobs, core_page, empty_state, go_to, guard, page_header, stage_link
+from lib.ui.context import Jobs, core_page, empty_state, go_to, guard, page_header, plain, stage_link
 from lib.ui.curves import words
 from lib.ui.rundata import Overview, overviews
 from lib.ui.runlink import run_link
@@ -97,11 +97,11 @@ def _latest(rows: Sequence[Overview], tasks: Sequence[Task]) -> None:
 
 
 def _title(row: Overview, tasks: Sequence[Task]) -> None:
-    """One run in one line: link, task, best value, state."""
+    """One run: link, state, and below the link its task and best value."""
     titles = {task.name: task.title for task in tasks}
-    with st.container(horizontal=True, vertical_alignment="center"):
+    value = f"{words(row.status.metric, row.status.unit)} {row.best}" if row.status.best_value is not None else ""
+    about = " · ".join(filter(None, [titles.get(row.run.task, row.run.task), value]))
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         with st.container(width="stretch"):
-            run_link(row, titles)
-        value = f"{words(row.status.metric, row.status.unit)} {row.best}" if row.status.best_value is not None else ""
-        st.caption(" · ".join(filter(None, [titles.get(row.run.task, row.run.task), value])), width="content")
+            run_link(row, titles, f"  \n:gray[:small[{plain(about)}]]")
         state_badge("shipped" if row.run.shipped else row.state)

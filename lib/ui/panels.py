@@ -35,7 +35,7 @@ def show_panel(panel: Panel, key: str) -> None:
     if isinstance(panel.content, go.Figure):
         show_figure(panel.content, key)
     elif isinstance(panel.content, pd.DataFrame):
-        st.dataframe(panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key)
+        st.dataframe(panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key, placeholder="–")
     else:
         st.markdown(panel.content)
     if panel.explanation:

@@ -14,11 +14,12 @@ import streamlit as st
 
 from lib.runs import Run, list_runs
 from lib.task import Panel, Task
-from lib.ui.columns import column_config, heading, interval, significant, value_columns, words_and_unit
+from lib.ui.columns import HIGH, LOW, column_config, heading, interval, significant, value_columns, words_and_unit
 from lib.ui.commands import changed, command, show_command
 from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
+from lib.ui.curves import words as in_words
 from lib.ui.files import Source, choose, private_folder, sample, show_failures, show_skipped, zip_files
-from lib.ui.forms import config_form
+from lib.ui.forms import config_form, entries
 from lib.ui.panels import show_panels
 from lib.ui.theme import number
 from lib.ui.work import begin, busy, finished, warm_up
@@ -63,15 +64,20 @@ def predict_page(task: Task, worker: WorkerLike) -> None:
 
 def acquisition_form(task: Task) -> dict[str, Any] | None:
     """What is known of the instrument, shared by the Clean and Predict pages; None where a value is wrong."""
-    known = {k: v for k, v in st.session_state.get(f"{acquisition_key(task)}:values", {}).items() if v is not None}
-    title = "What do you know of the instrument?" + (f" · {len(known)} given" if known else " · all optional")
-    with st.expander(title, icon=":material/tune:"):
+    with st.expander("What do you know of the instrument? All optional", icon=":material/tune:"):
         st.caption(
             "Type what you know and leave the rest empty: an empty field is estimated from your data, and the result says so. "
             "The values stand in the instrument's data sheet, in the acquisition software, or in the file's metadata; "
             "the ? beside a field says what it means."
         )
-        return config_form(task.Acquisition, acquisition_key(task), subject="instrument settings")
+        values = config_form(task.Acquisition, acquisition_key(task), subject="instrument settings")
+    if values is None:
+        st.caption(":material/error: Mend the instrument settings above first.")
+    elif given := changed(task.Acquisition.parse(values)):
+        labels = {entry.name: entry.label for entry in entries(task.Acquisition)}
+        words = [f"{labels[name]} {f'{value:g}' if isinstance(value, float) else value}" for name, value in given.items()]
+        st.caption(f"Given: {plain(' · '.join(words))}")
+    return values
 
 
 def acquisition_key(task: Task) -> str:
@@ -111,7 +117,8 @@ def _choose_model(task: Task, models: list[Run]) -> Run:
 def model_label(task: Task, run: Run) -> str:
     """Name, best value with unit, and whether it ships."""
     status = run.status()
-    best = f" · {status.metric or task.monitor.name} {number(status.best_value)}" if status.best_value is not None else ""
+    metric, unit = (status.metric, status.unit) if status.metric else (task.monitor.name, task.monitor.unit)
+    best = f" · {in_words(metric, unit)} {number(status.best_value, unit)}" if status.best_value is not None else ""
     return f"{run.name or run.id}{best}{' · shipped' if run.shipped else ''}"
 
 
@@ -242,8 +249,13 @@ def _everything(folder: Path) -> bytes:
 
 
 def _table(task: Task, table: pd.DataFrame) -> None:
-    """Every file with its outcome; failed rows and rows outside the model's range are tinted."""
+    """Every file with its outcome, each interval as one text; failed rows and rows outside the model's range are tinted."""
     shown = table.copy()
+    values = value_columns(list(map(str, table.columns)))
+    for column in values:
+        shown[column + LOW] = [interval(row, column) if pd.notna(row[column]) else None for _, row in table.iterrows()]
+    rest = [column for column in shown if column not in ("file", "in_domain", *(value + HIGH for value in values))]
+    shown = shown[[column for column in ("file", "in_domain") if column in shown] + rest]
     state = states(table)
     if "in_domain" in shown:
         shown["in_domain"] = state.map({"ok": "yes", "outside": "no", "failed": ""})
@@ -251,6 +263,11 @@ def _table(task: Task, table: pd.DataFrame) -> None:
     if len(shown) <= STYLED_ROWS:
         data = shown.style.apply(lambda row: [TINTS.get(state.loc[row.name], "")] * len(row), axis=1)
     config = column_config(task, shown)
+    for column in values:
+        unit = words_and_unit(task, column)[1]
+        config[column + LOW] = st.column_config.TextColumn(
+            f"68 % interval ({unit})", help=f"`{column + LOW}` – `{column + HIGH}`"
+        )
     config["note"] = st.column_config.TextColumn(heading(task, "note"), width="large")
     st.dataframe(data, column_config=config, hide_index=True, key=f"{task.name}-predict-table", width="stretch", placeholder="")
 

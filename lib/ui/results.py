@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +18,6 @@ from lib.ui.panels import show_figure, show_panels
 from lib.ui.rundata import Overview, differing, metrics_of, overviews, sheet_of, test_csv
 from lib.ui.theme import duration, number
 
-SHEET_S = 120  # s after the last epoch within which the trainer builds the sheet
-EVERY_S = 2
 SHOWN_SETTINGS = 8  # columns of settings that differ; the comparison shows them all
 
 
@@ -57,7 +54,7 @@ def by_value(rows: Sequence[Overview]) -> list[Overview]:
 def runs_table(rows: Sequence[Overview]) -> pd.DataFrame:
     """One row per run: name, model, state, best value, and only the settings that differ between the runs."""
     status = next((row.status for row in rows if row.status.metric), rows[0].status)
-    best = axis_title(f"best {status.metric}", status.unit) if status.metric else "best"
+    best = f"best {axis_title(status.metric, status.unit)}" if status.metric else "best"
     table = pd.DataFrame(
         {
             "run": [row.name for row in rows],
@@ -123,9 +120,7 @@ def _one(row: Overview, worker: WorkerLike) -> None:
 def _no_sheet(row: Overview, worker: WorkerLike) -> None:
     """Why there is no sheet, and what to do."""
     metrics = metrics_of(row.run)
-    if row.state == "done" and time.time() - (row.status.finished_at or 0.0) < SHEET_S:
-        st.fragment(_wait_for_sheet, run_every=EVERY_S)(row.run)
-    elif test_csv(row.run) is not None:
+    if test_csv(row.run) is not None:
         empty_state("This run has test predictions, but its sheet was not built.")
         if st.button("Build the sheet", key="build-sheet", type="primary"):
             with st.spinner("Building the sheet…"), TemporaryDirectory() as folder:
@@ -138,13 +133,6 @@ def _no_sheet(row: Overview, worker: WorkerLike) -> None:
         empty_state(f"This run is {row.state}, so it has no result sheet.{reason} Resume it on the Train page.")
     if not metrics.empty and row.status.metric in metrics:
         show_figure(monitor_curve(metrics, row.status), f"monitor-{row.run.id}")
-
-
-def _wait_for_sheet(run: Run) -> None:
-    """The trainer builds the sheet right after the last epoch."""
-    if sheet_of(run) is not None:
-        st.rerun()
-    empty_state("Training is done; the sheet is being built.", ":material/progress_activity:")
 
 
 def _metrics(metrics: Sequence[Mapping[str, Any]]) -> None:

@@ -59,7 +59,9 @@ class Overview:
 
     @property
     def label(self) -> str:
-        """One line that tells it from the others in a list."""
+        """One line that tells it from the others in a list; of a run that goes on, only what stays true while it does."""
+        if self.active:
+            return f"{self.name} · in progress"
         value = f" · best {self.best}" if self.status.best_value is not None else ""
         return f"{self.name} · {self.state}{value}"
 

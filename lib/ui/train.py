@@ -84,7 +84,8 @@ def _estimate(rows: Sequence[Overview], values: dict[str, Any]) -> str:
     seconds, samples, row = measured
     per_epoch = next((float(value) for name, value in values.items() if name.endswith("_per_epoch")), samples)
     total = duration(seconds * per_epoch * values["epochs"])
-    return f"Roughly **{total}** for {values['epochs']} epochs ({1e3 * seconds:.2g} ms per sample, as in {plain(row.name)})."
+    pace = float(f"{1e3 * seconds:.2g}")
+    return f"Roughly **{total}** for {values['epochs']} epochs ({pace:g} ms per sample, as in {plain(row.name)})."
 
 
 # --- the chosen run --------------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ def _facts(row: Overview) -> None:
         st.error(plain(status.reason), icon=":material/error:")
     if row.state == "lost":
         st.warning("Its process is gone without a word. Resume goes on from the last finished epoch.", icon=":material/link_off:")
-    cells = st.columns(4)
+    cells = st.columns([2, 2, 2, 3])
     cells[0].metric("Epoch", f"{status.epoch} / {status.epochs}")
     cells[1].metric("Time left", duration(status.eta_s) if row.state == "running" else "–")
     ended = status.finished_at or status.heartbeat_at

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from lib.task import InputError, Samples
 from lib.tasks.diffusion import files
 from lib.tasks.diffusion.config import Acquisition, Simulation
 from lib.tasks.diffusion.simulate import simulate_clips
+from tests.diffusion.bad_files import BAD_ARRAYS, BAD_CONTENTS
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "diffusion"
 NOTHING_TYPED = Acquisition()
@@ -188,24 +188,6 @@ def test_float_and_8_bit_are_accepted_with_a_note(tmp_path: Path, clip: np.ndarr
     assert "8-bit" in read_array(tmp_path, clip.astype(np.uint8)).table["note"][0]
 
 
-BAD_ARRAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], dict[str, object], str]] = {
-    "rgb": (lambda c: np.zeros((64, 64, 3), np.uint8), {"photometric": "rgb"}, "colour"),
-    "rgba": (lambda c: np.zeros((64, 64, 4), np.uint8), {"photometric": "rgb"}, "colour"),
-    "rgb stack": (lambda c: np.zeros((16, 64, 64, 3), np.uint8), {"photometric": "rgb"}, "colour"),
-    "one frame": (lambda c: c[0], {}, "single frame"),
-    "four frames": (lambda c: c[:4], {"photometric": "minisblack"}, "4 frames"),
-    "zeros": (lambda c: c * 0, {}, "same value (0)"),
-    "constant": (lambda c: c * 0 + 7, {}, "same value (7)"),
-    "nan": (lambda c: np.where(c > 140, np.nan, c).astype(np.float32), {}, "not numbers"),
-    "infinite": (lambda c: np.where(c > 140, np.inf, c).astype(np.float32), {}, "not numbers"),
-    "huge values": (lambda c: c.astype(np.float64) * 1e12, {}, "no camera"),
-    "movie": (lambda c: np.ones((10_000, 8, 8), np.uint8), {"photometric": "minisblack"}, "10000 frames"),
-    "tiny": (lambda c: c[:, :20], {}, "64 × 20 px"),
-    "two channels": (lambda c: np.stack([c, c], 1), {"imagej": True, "metadata": {"axes": "TCYX"}}, "several channels"),
-    "complex": (lambda c: c.astype(np.complex64), {}, "complex64"),
-}
-
-
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_unusable_pictures_are_refused(tmp_path: Path, clip: np.ndarray, case: str) -> None:
     make, how, words = BAD_ARRAYS[case]
@@ -221,12 +203,9 @@ def test_two_gigabytes_declared_are_refused_before_any_pixel_is_read(tmp_path: P
     assert "2,048 MiB" in refusal(path).problem
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"", "empty"), (b"\x89PNG\r\n\x1a\n....", "PNG"), (b"PK\x03\x04....", "ZIP"), (b"hello, world", "not a TIFF"),
-     (b"II*\0" + bytes(range(256)) * 50, "damaged"), (b"MM\0*\0\0", "damaged")],
-)  # fmt: skip
-def test_other_files_are_refused_by_content(tmp_path: Path, content: bytes, words: str) -> None:
+@pytest.mark.parametrize("case", BAD_CONTENTS)
+def test_other_files_are_refused_by_content(tmp_path: Path, case: str) -> None:
+    content, words = BAD_CONTENTS[case]
     path = tmp_path / "pretends.tif"
     path.write_bytes(content)
     assert words in refusal(path).problem

@@ -1,4 +1,4 @@
-"""One browser and one server for all browser tests; each test gets a tab of its own."""
+"""One browser, one server and one small model for all browser tests; each test gets a tab of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, train
 from tests.e2e.session import Session, chromium
 
 
@@ -25,7 +25,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("home")) as running:
+    """The app on a home folder that holds one model, trained for a moment: enough for every page to have something to show."""
+    home = tmp_path_factory.mktemp("home")
+    train(home, "small model", epochs=1)
+    with Server(home) as running:
         yield running
 
 

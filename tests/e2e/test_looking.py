@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,27 +19,31 @@ PAGES = ["", "jobs", *(f"diffusion-{stage}" for stage in ("simulate", "clean", "
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("size", [(1366, 768), (1920, 1080)], ids=["laptop", "desktop"])
-def test_page_at_real_size(browser: Browser, server: Server, path: str, size: tuple[int, int]) -> None:
-    """No fault, and nothing sticks out to the right, at the sizes people have."""
-    session = Session(browser, server.url, size=size)
+@pytest.mark.parametrize(("scheme", "size"), [("light", (1366, 768)), ("dark", (1920, 1080))], ids=["laptop", "desktop"])
+def test_page_in_light_and_dark(
+    browser: Browser, server: Server, tmp_path: Path, path: str, scheme: Literal["light", "dark"], size: tuple[int, int]
+) -> None:
+    """No fault, nothing sticks out to the right at the sizes people have, and dark is dark."""
+    session = Session(browser, server.url, scheme=scheme, size=size)
     session.open(path).drawn()
-    too_wide = session.page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
-    assert too_wide <= 0
+    assert session.page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth") <= 0
+    picture = np.asarray(Image.open(session.shoot(tmp_path / "page.png")).convert("L"))
+    assert np.median(picture) < 60 if scheme == "dark" else np.median(picture) > 200
     assert session.console == []
     session.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_dark_is_dark_and_light_is_light(browser: Browser, server: Server, tmp_path: Path, path: str) -> None:
-    brightness = {}
-    for scheme in ("dark", "light"):
-        session = Session(browser, server.url, scheme=scheme, size=(1366, 768))
+@pytest.mark.parametrize("path", ["diffusion-simulate?photons=777", "jobs"])
+def test_a_kept_address_is_the_first_thing_a_fresh_server_is_asked_for(browser: Browser, tmp_path: Path, path: str) -> None:
+    """A bookmark, or a tab left open while the server was restarted."""
+    with Server(tmp_path) as fresh:
+        session = Session(browser, fresh.url)
         session.open(path).drawn()
-        picture = Image.open(session.shoot(tmp_path / f"{scheme}.png")).convert("L")
-        brightness[scheme] = float(np.median(np.asarray(picture)))
+        title, *_ = path.removeprefix("diffusion-").partition("?")
+        assert session.page.get_by_role("heading", name=title.capitalize(), exact=True).is_visible()
+        assert session.page.get_by_role("dialog").count() == 0
+        assert session.page.url == f"{fresh.url}/{path}"
         session.close()
-    assert brightness["dark"] < 60 < 200 < brightness["light"]
 
 
 def test_a_slider_redraws_the_clip(tab: Session) -> None:
@@ -80,12 +85,12 @@ def test_clean_load_flag_drop_export(tab: Session, tmp_path: Path) -> None:
     task = tasks.get("diffusion")
     good = task.simulate(task.Simulation(), 4, np.random.default_rng(1))
     dim = task.simulate(task.Simulation(photons=15), 2, np.random.default_rng(2)).with_columns(file=["dim-0.tif", "dim-1.tif"])
-    paths = [p for s in (good, dim) for p in task.write(s, tmp_path) if p.suffix in task.suffixes]
+    written = [*task.write(good, tmp_path / "good"), *task.write(dim, tmp_path / "dim")]
+    paths = [path for path in written if path.suffix in task.suffixes]
     before = {path: path.read_bytes() for path in paths}
-    tab.open("diffusion-clean").upload(*paths).settle().press("Read the files").sees(
-        "Removed by all rules together", timeout_s=120
-    )
-    tab.drawn().sees("4 of 6")
+    tab.open("diffusion-clean").upload(*paths).settle().press("Read the files")
+    tab.sees("4 of 6", timeout_s=120)
+    tab.drawn().sees("Removed by rules")
     chart = tab.page.locator(".js-plotly-plot").first
     corner = chart.locator(".nsewdrag").first.bounding_box()
     assert corner is not None
@@ -97,3 +102,10 @@ def test_clean_load_flag_drop_export(tab: Session, tmp_path: Path) -> None:
     with zipfile.ZipFile(kept) as archive:
         assert sorted(archive.namelist()) == sorted(["recipe.json", *(p.name for p in paths[:4])])
         assert all(archive.read(p.name) == before[p] for p in paths[:4]), "raw files come back untouched"
+
+
+def test_clean_names_what_it_cannot_read(tab: Session, tmp_path: Path) -> None:
+    bad = tmp_path / "notes.tif"
+    bad.write_text("not a clip")
+    tab.open("diffusion-clean").upload(bad).settle().press("Read the files").sees("None of these files could be read")
+    tab.settle().sees("notes.tif: ")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from lib import tasks
-from tests.e2e.server import Server
+from tests.diffusion.bad_files import write_bad_tiffs, write_bad_zips
+from tests.e2e.server import ROOT, Server
 from tests.e2e.session import Session
 
 TASK = tasks.get("diffusion")
@@ -32,6 +36,11 @@ def unpacked_table(path: Path) -> pd.DataFrame:
     with zipfile.ZipFile(path) as archive:
         assert {"predictions.csv", "figures.html"} <= {Path(name).name for name in archive.namelist()}
         return pd.read_csv(io.BytesIO(archive.read("predictions.csv")))
+
+
+def small_model(server: Server) -> str:
+    """The run that this session trained first."""
+    return min(path.name for path in (server.home / "checkpoints" / "diffusion").iterdir())
 
 
 def test_sample_gives_a_value_with_an_error_bar(tab: Session) -> None:
@@ -57,6 +66,31 @@ def test_a_bad_file_is_named_and_stops_no_other(tab: Session, clips: list[Path],
     assert list(table.columns) == list(TASK.prediction_columns())
     assert list(table["d_px2_per_frame"].notna()) == [True, False, True]
     assert table["note"][1].startswith("error: ")
+
+
+def predicted_by_command(server: Server, files: list[Path], output: Path) -> pd.DataFrame:
+    """The table that the command line makes of the same files with the same model; some of them must fail."""
+    command = [sys.executable, "-m", "lib", "predict", "diffusion", "--model", small_model(server), "--output", str(output)]
+    environment = {**os.environ, "LIGHTBENCH_HOME": str(server.home)}
+    line = [*command, "--input", *map(str, files)]
+    done = subprocess.run(line, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    return pd.read_csv(output / "predictions.csv")
+
+
+def test_the_odd_files_of_the_world(tab: Session, server: Server, clips: list[Path], tmp_path: Path) -> None:
+    """Every kind of bad file among two good ones, in the browser and from the command line: each is named with its reason."""
+    clip = TASK.simulate(TASK.Simulation(), 1, np.random.default_rng(0)).inputs["clip_adu"][0]
+    bad = {**write_bad_tiffs(tmp_path / "odd", clip), **write_bad_zips(tmp_path / "odd")}
+    files = [clips[0], *bad, clips[1]]
+    tab.open("diffusion-predict").upload(*files).settle().press("Predict", exact=True)
+    tab.sees("Download everything", timeout_s=180)
+    in_browser = unpacked_table(tab.settle().download("Download everything", tmp_path))
+    for table in (in_browser, predicted_by_command(server, files, tmp_path / "out")):
+        good = table["d_px2_per_frame"].notna()
+        assert sorted(Path(name).name for name in table[good]["file"]) == [path.name for path in clips[:2]]
+        told = [f"{row.file}: {row.note}" for row in table[~good].itertuples()]
+        assert [path.name for path, words in bad.items() if not any(path.stem in t and words in t for t in told)] == []
 
 
 def test_zip_with_a_climbing_path(tab: Session, clips: list[Path], tmp_path: Path) -> None:

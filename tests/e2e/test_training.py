@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from lib import runs
 from lib.runs import Run
-from tests.e2e.server import ROOT, Server
+from tests.e2e.server import Server, train
 from tests.e2e.session import Session
-
-# The smallest run that still has curves to look at.
-TINY = {"clips_per_epoch": 64, "validation_clips": 64, "test_clips": 64, "batch_size": 16, "width": 4, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +22,9 @@ def same_home(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTBENCH_HOME", str(server.home))
 
 
-def start(name: str, **settings: object) -> Run:
-    """A run in the background, started from the command line as on a cluster."""
-    words = [f"{key}={value}" for key, value in {**TINY, **settings}.items()]
-    command = [sys.executable, "-m", "lib", "train", "diffusion", "--name", name, "--background", "--set", *words]
-    subprocess.run(command, cwd=ROOT, env=dict(os.environ), check=True, capture_output=True)
+def start(server: Server, name: str, **settings: object) -> Run:
+    """A run in the background."""
+    train(server.home, name, "--background", **settings)
     return named(name)
 
 
@@ -55,19 +48,21 @@ def row(tab: Session, name: str, state: str, timeout_s: float = 60) -> None:
     tab.open(f"diffusion-train?run={run.id}").sees(state, timeout_s=timeout_s)
 
 
-def test_train_reload_sheet_and_use(tab: Session, tmp_path: Path) -> None:
+def start_in_browser(tab: Session, name: str, epochs: int) -> Run:
+    """Fill the form, start, and wait until the page shows the run going."""
     tab.open("diffusion-train").unfold("Optimiser").unfold("Compute")
-    tab.fill("Name", "from the browser").fill("Epochs", 6)
+    tab.fill("Name", name).fill("Epochs", epochs)
     for label, value in (("Clips per epoch", 64), ("Validation clips", 64), ("Test clips", 64), ("Batch size (samples)", 16)):
         tab.fill(label, value)
     tab.fill("Width (channels)", 4).fill("Threads", 1)
     tab.press("Start training").sees("running", timeout_s=60)
-    assert "run=" in tab.page.url
-    tab.page.reload()
-    tab.settle().sees("from the browser")
+    return named(name)
+
+
+def test_train_sheet_and_use(tab: Session, tmp_path: Path) -> None:
+    run = start_in_browser(tab, "from the browser", epochs=6)
     tab.sees("Result sheet", timeout_s=180)
     assert tab.drawn().page.locator("[data-testid=stPlotlyChart]").count() >= 2, "train and validation curves"
-    run = named("from the browser")
     assert run.status().state == "done" and len(run.metrics()) == 6
 
     tab.open(f"diffusion-results?run={run.id}").drawn().press("Download", exact=True)
@@ -79,10 +74,18 @@ def test_train_reload_sheet_and_use(tab: Session, tmp_path: Path) -> None:
     tab.sees("model from the browser")
 
 
-def test_cancel_stops_every_process(tab: Session, server: Server) -> None:
-    run = start("to cancel", epochs=500)
-    until(lambda: len(run.metrics()) >= 1, "first epoch")
-    row(tab, "to cancel", "running")
+def test_reload_and_cancel(tab: Session, server: Server) -> None:
+    """A run goes on while the page is reloaded; cancelling is asked first, and ends every process."""
+    run = start_in_browser(tab, "to cancel", epochs=500)
+    assert f"run={run.id}" in tab.page.url
+    tab.page.reload()
+    tab.settle().sees(run.id)
+    until(lambda: run.status().epoch >= 2, "second epoch")
+    done = run.status().epoch
+    tab.page.wait_for_function(f"() => Number(/epoch (\\d+) of 500/.exec(document.body.innerText)?.[1]) >= {done}")
+    tab.press("Cancel", exact=True).sees("Cancel this run?")
+    tab.press("Keep running").settle()
+    assert run.status().state == "running"
     tab.press("Cancel", exact=True).sees("Cancel this run?")
     tab.press("Stop it").sees("cancelled")
     until(lambda: not server.trainers(), "every process gone", 20)
@@ -90,7 +93,7 @@ def test_cancel_stops_every_process(tab: Session, server: Server) -> None:
 
 
 def test_killed_trainer_is_lost_and_resumes(tab: Session, server: Server) -> None:
-    run = start("to kill", epochs=500)
+    run = start(server, "to kill", epochs=500)
     until(lambda: len(run.metrics()) >= 2, "second epoch")
     row(tab, "to kill", "running")
     for process in server.trainers():
@@ -104,7 +107,7 @@ def test_killed_trainer_is_lost_and_resumes(tab: Session, server: Server) -> Non
 
 
 def test_a_run_outlives_the_server(tab: Session, server: Server) -> None:
-    run = start("outlives", epochs=500)
+    run = start(server, "outlives", epochs=500)
     until(lambda: len(run.metrics()) >= 1, "first epoch")
     server.stop()
     epochs = len(run.metrics())
@@ -114,15 +117,18 @@ def test_a_run_outlives_the_server(tab: Session, server: Server) -> None:
     tab.press("Cancel", exact=True).press("Stop it").sees("cancelled")
 
 
-def test_delete_and_undo(tab: Session) -> None:
-    run = start("to delete", epochs=1)
+def test_delete_and_undo(tab: Session, server: Server) -> None:
+    run = start(server, "not needed", epochs=1)
     until(lambda: run.status().state == "done", "the run's end")
-    tab.open("jobs").sees("to delete")
-    tab.page.locator(f".st-key-delete-{run.id} button").first.click()
-    tab.sees("Deleted")
+    tab.open("jobs").sees("not needed")
+    delete = tab.page.locator(f".st-key-delete-{run.id} button").first
+    delete.click()
+    tab.sees("Deleted not needed")
     assert not run.folder.exists()
-    tab.press("Undo").sees("to delete")
-    assert run.folder.exists() and run.status().state == "done"
+    tab.press("Undo")
+    until(run.folder.exists, "the run's return", 30)
+    assert run.status().state == "done"
+    expect(delete).to_be_visible()
 
 
 def test_a_wrong_setting_is_a_sentence(tab: Session) -> None:

@@ -14,13 +14,13 @@ from lib.runs import create
 from lib.task import Task
 from tests.pages.fake_worker import PAYLOADS, FakeWorker
 
-PAGES = Path(__file__).parents[2] / "app_pages"
+PAGES = Path(__file__).parents[2] / "pages"
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
 def open_page(toy: Task, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Opens `app_pages/<stage>.py` for the toy task; keyword arguments are the address's parameters."""
+    """Opens `pages/<stage>.py` for the toy task; keyword arguments are the address's parameters."""
     st.cache_resource.clear()
     st.cache_data.clear()
     PAYLOADS.clear()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def open_page(path: str, **query: str) -> AppTest:
     """The page at a URL path such as `toy-train`, run once."""
     stage = path.rpartition("-")[2]
-    page = AppTest.from_file(str(ROOT / "app_pages" / f"{stage}.py"), default_timeout=30)
+    page = AppTest.from_file(str(ROOT / "pages" / f"{stage}.py"), default_timeout=30)
     page.session_state["page_path"] = path
     for name, value in query.items():
         page.query_params[name] = value
@@ -31,9 +31,9 @@ def texts(page: AppTest) -> str:
 
 
 def links(page: AppTest) -> list[tuple[str, str]]:
-    """(label, page and query) of every link to a page."""
+    """(first line of the label, page and query) of every link to a page."""
     found = [element.proto for element in page.get("page_link")]
-    return [(proto.label, f"{proto.page}?{proto.query_string}".rstrip("?")) for proto in found]
+    return [(proto.label.partition("  \n")[0], f"{proto.page}?{proto.query_string}".rstrip("?")) for proto in found]
 
 
 def make_run(name: str, state: str = "done", epochs_done: int = 5, best: float = 0.2, **config) -> runs.Run:

@@ -69,7 +69,7 @@ def test_the_sample_button_leads_to_the_prediction(only_toy: Task) -> None:
 def test_the_menu_leads_to_every_stage(only_toy: Task) -> None:
     page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run()
     for stage in ("train", "results"):
-        page.switch_page(f"app_pages/{stage}.py").run()
+        page.switch_page(f"pages/{stage}.py").run()
         assert not page.exception and not page.error
         assert page.session_state["page_path"] == f"toy-{stage}"
         assert page.title[0].value == stage.capitalize()
@@ -89,7 +89,7 @@ def test_a_task_that_cannot_be_loaded_leaves_the_others_usable(toy: Task, monkey
 
 
 def test_a_page_without_a_task_says_so(toy: Task) -> None:
-    page = AppTest.from_file(str(ROOT / "app_pages" / "train.py"), default_timeout=30)
+    page = AppTest.from_file(str(ROOT / "pages" / "train.py"), default_timeout=30)
     page.session_state["page_path"] = "nothing-train"
     page.run()
     assert "there is no such task" in page.error[0].value

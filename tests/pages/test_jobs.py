@@ -32,7 +32,7 @@ def test_each_run_shows_state_progress_best_value_and_executor() -> None:
     page = open_page("jobs")
     words = texts(page)
     assert names(page) == ["stuck", "quick"]
-    assert "0.125 V" in words and "rmse (V)" in words and "local" in words
+    assert "0.125 V" in words and "RMSE (V)" in words and "local" in words
     assert "The disk is full." in words
     assert sorted(bar.proto.value for bar in page.get("progress")) == [20, 100]
 

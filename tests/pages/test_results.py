@@ -28,7 +28,7 @@ def test_the_table_ranks_by_the_best_value_and_shows_what_differs() -> None:
     make_run("nothing yet", "failed", epochs_done=0)
     table = open_page("toy-results").dataframe[0].value
     assert list(table["run"]) == ["better", "worse", "nothing yet"]
-    assert list(table["best rmse (V)"][:2]) == [0.1, 0.4], "the best epoch, not the last"
+    assert list(table["best RMSE (V)"][:2]) == [0.1, 0.4], "the best epoch, not the last"
     assert list(table["best epoch"][:2]) == [2, 2]
     assert list(table["learning_rate"]) == [0.05, 0.01, 0.05]
     assert "weight_decay" not in table, "the same in all runs"
@@ -40,7 +40,7 @@ def test_the_best_run_is_shown_first_with_its_sheet() -> None:
     page = open_page("toy-results")
     assert page.subheader[0].value == "good"
     shown = {metric.label: metric.value for metric in page.metric}
-    assert shown["rmse"] == "0.25 V" and "bias v" in shown
+    assert shown["RMSE"] == "0.25 V" and "bias v" in shown
     assert "Predicted against true" in texts(page) and len(page.get("plotly_chart")) == 3
     assert "Neither training nor the choice of the best epoch saw the test samples." in texts(page)
     assert any("python -m lib train toy" in block.value for block in page.code)

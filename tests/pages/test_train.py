@@ -100,10 +100,10 @@ def test_live_panel_shows_progress_best_value_curves_and_log(started: list[runs.
     run = make_run("going", "running", epochs_done=3, best=0.125)
     page = open_page("toy-train", run=run.id)
     shown = {metric.label: metric.value for metric in page.metric}
-    assert shown == {"Epoch": "3 / 5", "Time left": "1 min 35 s", "Running for": "1 min 0 s", "Best rmse": "0.125 V"}
+    assert shown == {"Epoch": "3 / 5", "Time left": "1 min 35 s", "Running for": "1 min 0 s", "Best RMSE": "0.125 V"}
     assert "log of going" in page.code[0].value
     loss, monitor = (chart.proto.spec for chart in page.get("plotly_chart"))
-    assert '"training"' in loss and '"validation"' in loss and "rmse (V)" in monitor
+    assert '"training"' in loss and '"validation"' in loss and "RMSE (V)" in monitor
     assert f"cancel-{run.id}" in {button.key for button in page.button}
 
 
@@ -153,4 +153,4 @@ def test_a_training_started_here_ends_with_a_sheet(toy: Task) -> None:
     while run.sheet() is None and time.monotonic() < until:  # it is built right after the last epoch
         time.sleep(0.2)
     page = open_page("toy-results", run=run.id)
-    assert "rmse" in {metric.label for metric in page.metric}
+    assert "RMSE" in {metric.label for metric in page.metric}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 CROP = 21  # px; covers ±3σ of a spot smeared at D = 30 px²/frame
 HALF = CROP // 2
@@ -37,22 +36,16 @@ class Spots:
     noise: Tensor  # (B,) standard deviation of a background pixel
 
 
-def gaussian_band(size: int, sigma: float, device: torch.device | None = None) -> Tensor:
+def gaussian_band(size: int, sigma: float, like: Tensor) -> Tensor:
     """(size, size) matrix whose rows are Gaussians of unit sum, cut at 3σ: G @ image @ Gᵀ blurs, zero outside.
 
-    On small grids two matrix products are several times faster than two convolutions.
+    It has the number format and device of `like`. On small grids two matrix products are several times faster than two
+    convolutions. Images are square.
     """
-    x = torch.arange(size, dtype=torch.float32, device=device)
+    x = torch.arange(size, dtype=like.dtype, device=like.device)
     distance = (x.unsqueeze(0) - x.unsqueeze(1)) / sigma
     kernel = torch.exp(-0.5 * distance**2) * (distance.abs() <= 3)
     return kernel / kernel[size // 2].sum()
-
-
-def blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (…, h, w) images, zero outside."""
-    rows = gaussian_band(images.shape[-2], sigma, images.device)
-    columns = gaussian_band(images.shape[-1], sigma, images.device)
-    return rows @ images @ columns
 
 
 def background_level(signal: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,25 +70,29 @@ def smooth_track(score: Tensor) -> Tensor:
     evidence = torch.exp((score.clamp(min=0) ** 2 / 2).clamp(max=30.0))  # (B, T, h, w)
     evidence = evidence / evidence.amax((2, 3), keepdim=True)
 
-    def move(belief: Tensor) -> Tensor:
-        mixed = 0.6 * blur(belief, 0.8) + 0.4 * blur(belief, 3.5) + 1e-7
-        return mixed / mixed.amax((1, 2), keepdim=True)
-
-    forward, backward = [torch.ones_like(evidence[:, 0])], [torch.ones_like(evidence[:, 0])]
+    narrow, wide = (gaussian_band(score.shape[-1], sigma, score) for sigma in (0.8, 3.5))
+    both_ways = torch.stack([evidence, evidence.flip(1)])  # forward and backward in time are one computation
+    belief = torch.ones_like(both_ways[:, :, 0])
+    beliefs = [belief]
     for t in range(frames - 1):
-        forward.append(move(forward[-1] * evidence[:, t]))
-        backward.append(move(backward[-1] * evidence[:, frames - 1 - t]))
-    both = torch.stack(forward, 1) * torch.stack(backward[::-1], 1) * evidence
+        seen = belief * both_ways[:, :, t]
+        mixed = 0.6 * (narrow @ seen @ narrow) + 0.4 * (wide @ seen @ wide) + 1e-7
+        belief = mixed / mixed.amax((2, 3), keepdim=True)
+        beliefs.append(belief)
+    forward, backward = torch.stack(beliefs, 2)
+    both = forward * backward.flip(1) * evidence
     return both / both.sum((2, 3), keepdim=True).clamp(min=1e-30)
 
 
 def find_track(signal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whole-pixel track (B, T, 2), its matched-filter score (B, T) and the best score far from it (B,)."""
     height = signal.shape[2]
-    binned = F.avg_pool2d(signal, COARSE) * COARSE  # keeps the standard deviation of a pixel
+    left, right = signal[..., ::COARSE], signal[..., 1::COARSE]  # not avg_pool2d: onnxruntime has it in float32 only
+    four = left[:, :, ::COARSE] + right[:, :, ::COARSE] + left[:, :, 1::COARSE] + right[:, :, 1::COARSE]
+    binned = four / COARSE  # keeps the standard deviation of a pixel
     filter_sigma = 1.4 / COARSE
-    norm = gaussian_band(height // COARSE, filter_sigma, signal.device)[height // COARSE // 2].square().sum()
-    coarse = blur(binned, filter_sigma) / (noise.view(-1, 1, 1, 1) * norm)
+    band = gaussian_band(height // COARSE, filter_sigma, signal)
+    coarse = (band @ binned @ band) / (noise.view(-1, 1, 1, 1) * band[height // COARSE // 2].square().sum())
     belief = smooth_track(coarse)
     rows, columns = coarse.shape[2:]
     cell = belief.flatten(2).argmax(2)
@@ -137,8 +134,8 @@ def fit_ellipse(crops: Tensor, mask: Tensor, background: Tensor, steps: int = FI
     level = background.clamp(min=1e-2)
     total, area = data.sum(1), mask.sum(1).clamp(min=1)
     amount = (total - level * area).clamp(min=20.0)
-    mean = torch.zeros_like(basis[:2, 0]).expand(len(data), 2)
-    cov = torch.tensor([2.0, 2.0, 0.0], device=crops.device, dtype=crops.dtype).expand(len(data), 3)
+    mean = torch.zeros_like(basis[:2, 0]).expand(data.shape[0], 2)
+    cov = torch.tensor([2.0, 2.0, 0.0], device=crops.device, dtype=crops.dtype).expand(data.shape[0], 3)
     for _ in range(steps):
         vyy, vxx, vyx = cov.unbind(1)
         det = (vyy * vxx - vyx * vyx).clamp(min=0.05)
@@ -154,8 +151,8 @@ def fit_ellipse(crops: Tensor, mask: Tensor, background: Tensor, steps: int = FI
         found = moments[:, 0].clamp(min=1.0)
         my, mx = moments[:, 1] / found, moments[:, 2] / found
         mean = torch.stack([my, mx], 1)
-        vyy = (moments[:, 3] / found - my * my).clamp(0.3, 60)
-        vxx = (moments[:, 4] / found - mx * mx).clamp(0.3, 60)
+        vyy = (moments[:, 3] / found - my * my).clamp(0.3, 60.0)
+        vxx = (moments[:, 4] / found - mx * mx).clamp(0.3, 60.0)
         limit = 0.95 * (vyy * vxx).sqrt()
         vyx = torch.maximum(torch.minimum(moments[:, 5] / found - my * mx, limit), -limit)
         cov = torch.stack([vyy, vxx, vyx], 1)

@@ -145,7 +145,7 @@ def method_figure(table: pd.DataFrame, column: str, title: str) -> go.Figure:
         return fig.update_yaxes(range=[-min(reach, 1.0), min(reach, 1.5)], tickformat=".0%")
     top = float(np.clip(table[column].max() * 1.2, 0.5, 5))  # beyond 500 % an estimate is useless, however far
     low = float(np.clip(table[column].min() * 0.7, 0.01, 0.2))
-    return fig.update_yaxes(type="log", range=[np.log10(low), np.log10(top)], tickformat=".0%")
+    return fig.update_yaxes(type="log", dtick="D2", range=[np.log10(low), np.log10(top)], tickformat=".0%")
 
 
 def coverage_figure(predicted: pd.DataFrame, truth: pd.DataFrame) -> go.Figure:
@@ -166,10 +166,10 @@ def coverage_figure(predicted: pd.DataFrame, truth: pd.DataFrame) -> go.Figure:
         mode="markers+text",
         marker=marker,
         text=labels,
-        textposition="bottom right",
+        textposition="bottom center",
         name="68 % and 95 % intervals",
     )
-    return fig.update_xaxes(range=[0, 103]).update_yaxes(range=[0, 105])
+    return fig.update_xaxes(range=[0, 106]).update_yaxes(range=[0, 105])
 
 
 def condition_figure(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, column: str, title: str) -> go.Figure:

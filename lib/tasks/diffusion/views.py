@@ -21,6 +21,7 @@ METHOD_COLOURS = {
 }
 OVERSAMPLE = 4
 STRIP_COLUMNS = 8
+GAP_LEVEL = 90  # grey between pictures, seen on light and dark pages
 MAX_STRIPS = 3  # clips of one prediction that are shown frame by frame
 NM_PER_UM = 1000.0
 
@@ -38,20 +39,20 @@ def thumbnail(samples: Samples, row: int) -> np.ndarray:
     return figures.grey_levels(clip.max(axis=0), float(np.median(clip)))
 
 
-def strip(frames: np.ndarray, track: localise.Track | None = None, row: int = 0) -> go.Figure:
-    """All frames (T, h, w) as a contact sheet of 8 per row, with the molecule's centre marked where it is visible."""
+def strip(frames: np.ndarray, track: localise.Track | None = None, row: int = 0, columns: int = STRIP_COLUMNS) -> go.Figure:
+    """All frames (T, h, w) as a contact sheet, with the molecule's centre marked where it is visible."""
     count, height, width = frames.shape
-    rows = -(-count // STRIP_COLUMNS)
+    rows = -(-count // columns)
     cell_h, cell_w = height + 1, width + 1
-    sheet = np.full((rows * cell_h - 1, min(count, STRIP_COLUMNS) * cell_w - 1), 90, dtype=np.uint8)
+    sheet = np.full((rows * cell_h - 1, min(count, columns) * cell_w - 1), GAP_LEVEL, dtype=np.uint8)
     for number, frame in enumerate(levels(frames)):
-        top, left = divmod(number, STRIP_COLUMNS)
+        top, left = divmod(number, columns)
         sheet[top * cell_h : top * cell_h + height, left * cell_w : left * cell_w + width] = frame
-    fig = figures.figure(height=30 + 130 * rows, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    fig = figures.figure(height=30 + (130 if columns == STRIP_COLUMNS else 98) * rows, margin={"l": 8, "r": 8, "t": 8, "b": 8})
     fig.add_trace(figures.image(sheet, colours="gray", scale=2))
     if track is not None:
         t = np.flatnonzero(track.visible[row][:count])
-        y, x = track.y_px[row][t] + t // STRIP_COLUMNS * cell_h, track.x_px[row][t] + t % STRIP_COLUMNS * cell_w
+        y, x = track.y_px[row][t] + t // columns * cell_h, track.x_px[row][t] + t % columns * cell_w
         ring = {"symbol": "circle-open", "size": 12, "color": figures.AMBER, "line": {"width": 1.2}}
         fig.add_scatter(
             x=x, y=y, mode="markers", marker=ring, showlegend=False, text=[f"frame {i + 1}" for i in t], hoverinfo="text"
@@ -68,7 +69,8 @@ def path_figure(path_px: np.ndarray, found: localise.Track | None = None, row: i
     fig = figures.figure(height=420, xaxis_title="x (px)", yaxis_title="y (px)")
     bar = {"title": {"text": "frame"}}
     fig.add_scatter(x=x, y=y, mode="lines", line={"width": 1, "color": figures.GREY}, hoverinfo="skip", showlegend=False)
-    marker = {"color": colour, "colorscale": "Viridis", "size": 5, "colorbar": bar, "showscale": True}
+    rim = {"width": 0.5, "color": figures.GREY}  # the first frames are dark, and so may the page be
+    marker = {"color": colour, "colorscale": "Viridis", "size": 5, "colorbar": bar, "showscale": True, "line": rim}
     fig.add_scatter(
         x=x,
         y=y,
@@ -147,6 +149,7 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             "In other units",
             conditions_table(config, found),
             "What these settings mean, and how well any analysis of centroids can do.",
+            True,
         ),
     ]
 
@@ -173,9 +176,8 @@ def _light_panels(path: np.ndarray, config: Simulation) -> list[Panel]:
         Panel(
             "noiseless",
             "Without noise, at the camera's pixels",
-            strip(coarse),
+            strip(coarse, columns=4),
             "What a perfect camera would record. A fast molecule smears its spot: that shape tells D as well as the path does.",
-            True,
         ),
     ]
 
@@ -223,12 +225,16 @@ def range_figure(series: Samples) -> go.Figure:
     """One column per clip of `series`: a frame, and the mean of all frames; titles are the true D."""
     clips = np.asarray(series.inputs["clip_adu"], dtype=np.float32)
     middle = clips.shape[1] // 2
-    gap = np.full((CLIP_PX, 2), 255, np.uint8)
+    gap = np.full((CLIP_PX, 2), GAP_LEVEL, np.uint8)
     lo, hi = np.quantile(clips[:, middle], (0.01, 0.9995))
     top = [part for clip in clips for part in (figures.grey_levels(clip[middle], float(lo), float(hi)), gap)][:-1]
     low = [part for clip in clips for part in (figures.grey_levels(clip.mean(axis=0)), gap)][:-1]
     sheet = np.concatenate(
-        [np.concatenate(top, axis=1), np.full((2, len(clips) * (CLIP_PX + 2) - 2), 255, np.uint8), np.concatenate(low, axis=1)]
+        [
+            np.concatenate(top, axis=1),
+            np.full((2, len(clips) * (CLIP_PX + 2) - 2), GAP_LEVEL, np.uint8),
+            np.concatenate(low, axis=1),
+        ]
     )
     fig = figures.figure(height=330, margin={"l": 8, "r": 8, "t": 8, "b": 8})
     fig.add_trace(figures.image(sheet, colours="gray", scale=2))
