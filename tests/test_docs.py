@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,18 @@ def test_commands_parse(page: Path) -> None:
     """The words of every documented command are known to the command line's own help."""
     for line in commands(page.read_text(encoding="utf-8")):
         words = shlex.split(line)[3:]
-        done = subprocess.run(
-            [sys.executable, "-m", "lib", words[0], "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        found = help_of(words[0])
         for option in (w for w in words if w.startswith("--")):
-            assert option in done.stdout, f"{line}: {option} is not an option of {words[0]}"
+            assert option in found, f"{line}: {option} is not an option of {words[0]}"
+
+
+@cache
+def help_of(command: str) -> str:
+    """What `python -m lib <command> --help` says."""
+    line = [sys.executable, "-m", "lib", command, "--help"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
 
 
 @pytest.mark.parametrize("name", tasks.names())
