@@ -233,6 +233,10 @@ class TrainingData(ABC):
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`; only `train` depends on the epoch."""
 
+    def effort(self, epoch: int) -> float:
+        """How long a training epoch takes, relative to one that makes its samples; for the time left."""
+        return 1.0
+
 
 class Task(ABC):
     """One measurement: how to simulate, read, clean, train, score and show it.

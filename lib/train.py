@@ -447,9 +447,11 @@ class Bookkeeper(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Place within the epoch and time left; written by the heartbeat."""
-        within = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
-        done = trainer.current_epoch - self.first_epoch + within
-        left = (trainer.max_epochs or 0) - trainer.current_epoch - within
+        assert isinstance(pl_module, Learner)
+        efforts = [pl_module.data.effort(epoch) for epoch in range(self.first_epoch, trainer.max_epochs or 0)]
+        passed = trainer.current_epoch - self.first_epoch
+        done = sum(efforts[:passed]) + efforts[passed] * (batch_idx + 1) / max(1, int(trainer.num_training_batches))
+        left = sum(efforts) - done
         self.reporter.update(step=batch_idx + 1, eta_s=(time.monotonic() - self.fit_started) / done * left)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

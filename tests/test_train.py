@@ -263,6 +263,17 @@ def test_progress_counts_up_and_tells_the_time_left(toy: Task) -> None:
     assert all(s.eta_s is not None and s.eta_s >= 0 for s in steps[1:])
 
 
+def test_the_time_left_weighs_epochs_by_their_effort(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy.training_data(toy.Training()).__class__
+    monkeypatch.setattr(data, "effort", lambda self, epoch: 1.0 if epoch == 0 else 1e-6)
+    seen: list[Status] = []
+    train.fit(make(toy), on_progress=seen.append)
+    first = [status for status in seen if status.epoch == 0 and status.step]
+    later = [status for status in seen if status.epoch == 1 and status.step]
+    assert first[0].eta_s is not None and later[0].eta_s is not None
+    assert later[0].eta_s < 1e-3 * first[0].eta_s
+
+
 # --- batches by number ----------------------------------------------------------------------------------------------
 
 

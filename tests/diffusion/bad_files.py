@@ -50,7 +50,18 @@ def write_bad_tiffs(folder: Path, clip: np.ndarray) -> dict[Path, str]:
     tifffile.imwrite(whole, clip)
     found[folder / "cut off.tif"] = "truncated"
     (folder / "cut off.tif").write_bytes(whole.getvalue()[: whole.tell() // 2])
+    found[folder / "two gigabytes.tif"] = "2,048 MiB"
+    _declare_two_gigabytes(folder / "two gigabytes.tif", clip)
     return found
+
+
+def _declare_two_gigabytes(path: Path, clip: np.ndarray) -> None:
+    """A small file whose tags speak of 16 frames of 128 MiB."""
+    tifffile.imwrite(path, clip, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for page in tif.pages:
+            for tag, value in (("ImageWidth", 32_768), ("ImageLength", 2048), ("RowsPerStrip", 2048)):
+                page.tags[tag].overwrite(value)
 
 
 def write_bad_zips(folder: Path) -> dict[Path, str]:

@@ -16,7 +16,7 @@ from lib.tasks.diffusion.config import Family, Simulation, Training
 from lib.tasks.diffusion.data import SimulatedClips, draw_group
 from lib.tasks.diffusion.families import build
 from lib.tasks.diffusion.features import FRAME_FEATURES, SCALARS, VECTORS
-from lib.tasks.diffusion.networks import COMPONENTS, READINGS, Symmetry, mixture, negative_log_likelihood
+from lib.tasks.diffusion.networks import COMPONENTS, READINGS, Posterior, Symmetry, negative_log_likelihood
 from lib.tasks.diffusion.simulate import simulate_clips
 
 FAMILIES: tuple[Family, ...] = ("SpotNet", "SimpleCNN", "ParkCNN", "ParkCNN no pooling", "ResNet2D", "ResNet3D")
@@ -91,6 +91,15 @@ def test_the_untrained_network_starts_at_the_physical_estimate() -> None:
     assert 0.7 < float(found.median()) < 1.4
 
 
+def test_a_width_known_well_tells_more_of_a_slow_molecule_than_one_known_roughly() -> None:
+    slow, sigma_px = clips(16, d_um2_s=0.1), Simulation().sigma_px
+    spread = {}
+    for error in (0.002, 0.02, 0.1):
+        given = tensors(slow.with_columns(psf_sigma_px=sigma_px, psf_sigma_error=error))
+        spread[error] = float(network().read(**given)["clip"][:, 1].mean())  # log of the physical posterior's width
+    assert spread[0.002] < spread[0.02] < spread[0.1]
+
+
 @pytest.mark.parametrize("missing", [[2], [3], [2, 3]])
 def test_unknown_exposure_and_width_still_give_d(missing: list[int]) -> None:
     given = tensors(clips(12, d_um2_s=1.0))
@@ -102,29 +111,33 @@ def test_unknown_exposure_and_width_still_give_d(missing: list[int]) -> None:
 
 @pytest.mark.parametrize("value", [0, 100, 65_535])
 def test_an_empty_clip_gives_finite_values(value: int) -> None:
-    given = {"clip_adu": torch.full((1, 16, 64, 64), float(value)), "camera": torch.tensor([[100.0, 1.0, 1.0, -1.0]])}
+    given = {"clip_adu": torch.full((1, 16, 64, 64), float(value)), "camera": torch.tensor([[100.0, 1.0, 1.0, -1.0, -1.0]])}
     with torch.no_grad():
         found = network().physical(**given)
     assert all(torch.isfinite(value).all() for value in found.values())
 
 
-def test_calibration_makes_the_intervals_hold_68_percent() -> None:
+def test_calibration_makes_the_intervals_hold_68_percent_in_good_and_in_bad_light() -> None:
     made, n = network(), 4000
     rng = torch.Generator().manual_seed(1)
     log10_d = torch.rand(n, generator=rng) * 2 - 1
+    log10_photons = 2 + 1.5 * torch.rand(n, generator=rng)
     raw = torch.zeros(n, 3 * COMPONENTS + len(READINGS))
-    raw[:, COMPONENTS : 2 * COMPONENTS] = (log10_d + 0.3 * torch.randn(n, generator=rng)).unsqueeze(1)
-    raw[:, 2 * COMPONENTS : 3 * COMPONENTS] = -2.2  # says 0.115 decades where the error is 0.3
+    error = 10 ** (-0.2 - 0.3 * log10_photons)  # 0.16 decades at 100 photons, 0.07 at 1000
+    raw[:, COMPONENTS : 2 * COMPONENTS] = (log10_d + error * torch.randn(n, generator=rng)).unsqueeze(1)
+    raw[:, 2 * COMPONENTS : 3 * COMPONENTS] = -2.2  # says 0.115 decades everywhere
+    raw[:, 3 * COMPONENTS] = log10_photons
     made.calibrate(raw, log10_d)
-    weights, means, widths = mixture(raw)
-    centre = (weights.exp() * means).sum(1)
-    limits = made._quantiles(weights.exp(), centre, means, widths)
-    inside = (log10_d >= limits[:, 1]) & (log10_d <= limits[:, 2])
-    assert float(inside.float().mean()) == pytest.approx(0.68, abs=0.01)
+    posterior = Posterior.of(raw[:, : 3 * COMPONENTS])
+    limits = posterior.quantiles(made._factor(posterior, raw[:, 3 * COMPONENTS :]))
+    inside = ((log10_d >= limits[:, 1]) & (log10_d <= limits[:, 2])).float()
+    assert float(inside.mean()) == pytest.approx(0.68, abs=0.01)
+    assert float(inside[log10_photons < 2.5].mean()) == pytest.approx(0.68, abs=0.04)
+    assert float(inside[log10_photons > 3].mean()) == pytest.approx(0.68, abs=0.04)
 
 
 def test_the_likelihood_is_that_of_a_gaussian() -> None:
-    raw = torch.zeros(3, 3 * COMPONENTS)  # four equal components at 0
+    raw = torch.zeros(3, 3 * COMPONENTS + len(READINGS))  # four equal components at 0
     width = float(np.log(2) + 0.01)
     y = torch.tensor([0.0, 0.5, -1.0])
     expected = torch.distributions.Normal(0.0, width).log_prob(y).mean()
@@ -159,6 +172,12 @@ def test_clips_read_once_train_as_clips_read_each_time() -> None:
         fresh = made(**tensors(raw))
     torch.testing.assert_close(kept, fresh, rtol=1e-3, atol=1e-3)
     assert read.table["true_d_px2_per_frame"].equals(raw.table["true_d_px2_per_frame"])
+
+
+def test_the_time_left_knows_that_kept_clips_cost_little() -> None:
+    data = SimulatedClips(Training(**SMALL, passes=3))
+    assert [data.effort(epoch) < 0.5 for epoch in range(5)] == [False, True, True, False, True]
+    assert SimulatedClips(Training(**SMALL)).effort(1) == 1
 
 
 def test_training_clips_cover_the_ranges_asked_for() -> None:

@@ -13,6 +13,7 @@ from lib.tasks.diffusion.simulate import (
     Camera,
     Molecules,
     ValueTable,
+    _normal_slices,
     background_distribution,
     background_table,
     brownian_paths,
@@ -147,3 +148,11 @@ def test_bleached_molecule_is_dark_and_neighbour_adds_light() -> None:
     assert middle[:, :5].mean() == pytest.approx(500 + 0.5 * 169, rel=0.02)
     assert middle[:, 5:].mean() == pytest.approx(0.5 * 169, rel=0.02)
     assert corner.mean() == pytest.approx(500 + 0.5 * 169, rel=0.02)
+
+
+def test_a_photon_scatters_as_a_gaussian_to_the_fourth_moment() -> None:
+    slices = _normal_slices().astype(float)
+    assert len(slices) == 65_536
+    assert [np.mean(slices**k) for k in (1, 2, 3)] == pytest.approx([0, 1, 0], abs=1e-6)
+    assert np.mean(slices**4) == pytest.approx(3, abs=1e-3)
+    assert slices.max() > 4.2

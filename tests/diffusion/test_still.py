@@ -21,6 +21,7 @@ def test_the_still_width_is_learnt_from_clips_that_hardly_move(fwhm_nm: float) -
     samples = mixed_clips(fwhm_nm, [0.01, 0.02, 0.03, 0.05, 0.1, 0.1, 1, 2, 5, 8])
     acquisition, sentence = learn(samples, Acquisition())
     assert acquisition.psf_sigma_px == pytest.approx(fwhm_nm / 235.48, rel=0.05)
+    assert acquisition.psf_sigma_error_percent > Acquisition().psf_sigma_error_percent
     assert "hardly any motion" in sentence
 
 

@@ -115,10 +115,10 @@ class Diffusion(Task):
         from lib.tasks.diffusion.families import build
 
         assert isinstance(config, Training)
-        return build(config.model, config.width)
+        return build(config.model, config.width, config.dropout)
 
     def tensors(self, samples: Samples) -> Arrays:
-        """`clip_adu` (n, 16, 64, 64) and `camera` (n, 4), or what the front end has read of them."""
+        """`clip_adu` (n, 16, 64, 64) and `camera` (n, 5), or what the front end has read of them."""
         return network_inputs(samples)
 
     def targets(self, samples: Samples) -> Arrays:

@@ -89,6 +89,9 @@ class Acquisition(Config):
         gt=0.2,
         le=5,
     )
+    psf_sigma_error_percent: float = option(
+        1.0, "How far psf_sigma_px may be off (standard error)", unit="%", group="data", ge=0.2, le=20
+    )
     baseline_adu: float | None = option(None, "Camera offset", unit="ADU", group="camera", ge=0, le=60_000)
     e_per_adu: float | None = option(None, "Electrons (after any EM gain) per ADU", unit="e⁻/ADU", group="camera", gt=0, le=1000)
     em_gain: float | None = option(None, "EM gain; 1 for sCMOS", group="camera", ge=1, le=5000)
@@ -127,6 +130,7 @@ class Training(TrainConfig):
     """Training on freshly simulated clips: every parameter is drawn anew for each clip within these ranges."""
 
     model: Family = option("SpotNet", "Network family", group="model")
+    dropout: float = option(0.1, "Share of SpotNet's hidden units that are silent in each step", group="model", ge=0, le=0.9)
     width: int = option(32, "Channels of the first layers", unit="channels", group="model", ge=4, le=256)
     clips_per_epoch: int = option(8192, "Fresh simulated clips in each epoch", unit="clips", group="data", ge=64, le=10_000_000)
     passes: int = option(
@@ -164,19 +168,21 @@ class Training(TrainConfig):
 
 
 _READ_ONCE = {"batch_size": 512, "learning_rate": 2e-3}  # the front end reads a clip once, so many passes cost little
+_SHIPPED = {
+    **_READ_ONCE, "validation_clips": 4096, "typical_fraction": 0.5, "weight_decay": 0.02, "threads": 2, "loader_workers": 2
+}  # fmt: skip
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "SpotNet": {**_READ_ONCE, "clips_per_epoch": 65_536, "epochs": 30, "passes": 30},
     "SpotNet, quick": {**_READ_ONCE, "clips_per_epoch": 8192, "epochs": 20, "passes": 20, "batch_size": 128, "test_clips": 1024},
-    "SpotNet, as shipped": {
-        **_READ_ONCE,
-        "clips_per_epoch": 393_216,
-        "epochs": 36,
-        "passes": 36,
-        "validation_clips": 4096,
-        "test_clips": 4096,
-        "typical_fraction": 0.5,
-        "threads": 2,
-        "loader_workers": 2,
+    "SpotNet, as shipped": {**_SHIPPED, "clips_per_epoch": 983_040, "epochs": 14, "passes": 14},
+    "SpotNet, as shipped, second step": {
+        **_SHIPPED,
+        "clips_per_epoch": 589_824,
+        "epochs": 28,
+        "passes": 28,
+        "learning_rate": 1.5e-3,
+        "dropout": 0.05,
+        "seed": 1,
     },
     "SimpleCNN": {"model": "SimpleCNN"},
     "ParkCNN": {"model": "ParkCNN"},

@@ -13,8 +13,9 @@ from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Training
 from lib.tasks.diffusion.simulate import Camera, Molecules, simulate_group
 
 Reader = Callable[[Samples], Samples]
-GROUP = 16  # clips that share a camera and a background: building its value table costs as much as a few clips
+GROUP = 32  # clips that share a camera and a background: building its value table costs as much as a few clips
 SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "test": 2}
+SIGMA_ERROR = (0.002, 0.1)  # standard error of a given still spot's σ, as a share of it
 TYPICAL = {"photons": (300.0, 1000.0), "background": (5.0, 30.0)}
 
 
@@ -65,7 +66,7 @@ def draw_group(config: Training, n: int, rng: np.random.Generator) -> Samples:
     typical = rng.random() < config.typical_fraction
     background = TYPICAL["background"] if typical else (config.background_min, config.background_max)
     level = float(log_uniform(*background, None, rng))
-    gradient = rng.uniform(-0.6, 0.6) if rng.random() < 0.15 else 0.0
+    gradient = rng.uniform(-0.6, 0.6) if rng.random() < 0.06 else 0.0
     camera = draw_camera(config, rng)
     molecules = draw_molecules(config, n, typical, rng)
     neighbours = draw_neighbours(config, molecules, rng) if rng.random() < 0.12 else None
@@ -74,12 +75,14 @@ def draw_group(config: Training, n: int, rng: np.random.Generator) -> Samples:
     slope = samples.table["slope_adu"] * np.where(mistyped, np.exp(rng.normal(0, 0.12, n)), 1.0)
     baseline = samples.table["baseline_adu"] + np.where(mistyped, rng.normal(0, 0.7, n) * slope, 0.0)
     truth = samples.table
+    error = log_uniform(*SIGMA_ERROR, n, rng)
     return samples.with_columns(
         slope_adu=slope,
         baseline_adu=baseline,
         true_exposure_fraction=truth["exposure_fraction"],
         exposure_fraction=np.where(rng.random(n) < 0.25, np.nan, truth["exposure_fraction"]),
-        psf_sigma_px=np.where(rng.random(n) < 0.4, np.nan, truth["sigma_px"] * np.exp(rng.normal(0, 0.015, n))),
+        psf_sigma_px=np.where(rng.random(n) < 0.4, np.nan, truth["sigma_px"] * np.exp(error * rng.normal(size=n))),
+        psf_sigma_error=error,
     )
 
 
@@ -113,6 +116,10 @@ class SimulatedClips(TrainingData):
             kept = generation, self._read(self._draw(split, generation, index))
             self.kept[split, index] = kept
         return kept[1]
+
+    def effort(self, epoch: int) -> float:
+        """Epochs whose clips are kept take a twelfth of the time."""
+        return 1.0 if not self.reads_once or epoch % self.config.passes == 0 else 1 / 12
 
     def _draw(self, split: Split, epoch: int, index: int) -> Samples:
         rng = np.random.default_rng([self.config.seed, SPLITS[split], epoch, index])

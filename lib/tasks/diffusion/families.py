@@ -28,9 +28,13 @@ class WholeFrames(Body):
         """`images` (B, 16, 64, 64): compressed signal to noise."""
         return {"images": torch.asinh(spots.frames / spots.noise.view(-1, 1, 1, 1))}
 
-    def forward(self, read: dict[str, Tensor], symmetry: Symmetry) -> Tensor:
+    def turn(self, read: dict[str, Tensor], symmetry: Symmetry) -> dict[str, Tensor]:
+        """The same with turned images."""
+        return {**read, "images": symmetry.images(read["images"])}
+
+    def forward(self, read: dict[str, Tensor]) -> Tensor:
         """(B, embedding)."""
-        frames = symmetry.images(read["images"])
+        frames = read["images"]
         return self.network(frames.unsqueeze(1) if self.volume else frames)
 
 
@@ -84,10 +88,10 @@ def resnet(width: int, volume: bool) -> WholeFrames:
     return WholeFrames(nn.Sequential(*layers, pool, nn.Flatten()), inputs, volume)
 
 
-def build(family: str, width: int) -> Estimator:
-    """The untrained network of a family, `width` channels in its first layers."""
+def build(family: str, width: int, dropout: float = 0.0) -> Estimator:
+    """The untrained network of a family, `width` channels in its first layers; SpotNet alone has dropout."""
     makers = {
-        "SpotNet": lambda: SpotNet(width),
+        "SpotNet": lambda: SpotNet(width, dropout),
         "SimpleCNN": lambda: simple_cnn(width),
         "ParkCNN": lambda: park_cnn(width, pooling=True),
         "ParkCNN no pooling": lambda: park_cnn(width, pooling=False),

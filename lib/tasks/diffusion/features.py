@@ -20,8 +20,7 @@ NOISE_FACTORS = (0.5, 1.0, 2.0)  # the localisation variance may be misjudged by
 TYPICAL_EXPOSURE = 0.6  # assumed by the trajectory's likelihood where the exposure is unknown; the network corrects it
 WIDTH_WEIGHT = 0.4  # tempers the width likelihood: fitted widths have heavier tails than its Gamma
 SIGMA_GRID = (0.6, 2.2, 33)  # spot σ of a still molecule, px, over which the joint likelihood is averaged
-STILL_ERROR = 0.02  # how far a typed σ may be off, px
-CLIP_FEATURES = 35 + 2 * D_GRID[2] + 2 * len(NOISE_FACTORS)
+CLIP_FEATURES = 36 + 2 * D_GRID[2] + 2 * len(NOISE_FACTORS)
 
 
 def _relative_background(spots: Spots) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,27 +141,30 @@ def _log_gamma(k: Tensor) -> Tensor:
     return (k - 0.5) * k.log() - k + 0.5 * math.log(2 * math.pi) + 1 / (12 * k) - 1 / (360 * k**3)
 
 
-def still_sigmas(sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, sigmas) values of a still spot's σ to average over and their log prior: flat, or narrow where σ is known (≥ 0)."""
+def still_sigmas(sigma: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, sigmas) values of a still spot's σ to average over and their log prior: flat, or narrow where σ is known (≥ 0).
+
+    `error` (B,) is the standard error of σ as a share of it.
+    """
     low, high, points = SIGMA_GRID
     known = (sigma >= 0).unsqueeze(1)
     off = torch.linspace(-3, 3, points, device=sigma.device)
     wide = torch.linspace(low, high, points, device=sigma.device).expand(len(sigma), -1)
-    grid = torch.where(known, (sigma.unsqueeze(1) + STILL_ERROR * off).clamp(min=0.3), wide)
+    grid = torch.where(known, (sigma.unsqueeze(1) * (1 + error.unsqueeze(1) * off)).clamp(min=0.3), wide)
     return grid, torch.where(known, -0.5 * off**2, torch.zeros_like(wide))
 
 
-def width_likelihood(spots: Spots, exposure: Tensor, sigma: Tensor) -> Tensor:
+def width_likelihood(spots: Spots, exposure: Tensor, sigma: Tensor, error: Tensor) -> Tensor:
     """(B, points, sigmas) log-likelihood of D and of the still spot's σ from the fitted covariances.
 
     The variance per axis is σ² + 1/12 + p + noise. For Brownian motion over the exposure t the path's own variance p has mean
     Dt/3 and relative variance 4/5 (its Karhunen–Loève series, Σ 2Dt/(πk)²·χ²), and the two axes' cross term has variance
     2/5·(Dt/3)². The sum is taken as Gamma with those moments; frames count by how visible the spot is. `sigma` (B,) is the
-    known σ of a still spot, −1 where unknown.
+    known σ of a still spot, −1 where unknown, `error` (B,) its standard error as a share of it.
     """
     d = (10.0 ** torch.linspace(*D_GRID, device=exposure.device)).view(1, -1, 1)
     path = d * _blur(exposure).view(-1, 1, 1) / 3
-    grid, prior = (part.unsqueeze(1) for part in still_sigmas(sigma))
+    grid, prior = (part.unsqueeze(1) for part in still_sigmas(sigma, error))
     still = grid**2 + 1 / 12
     seen = torch.sigmoid(2 * (spots.score - 4.5)) + 1e-3
     noise = ((width_variance(spots) * seen).sum(1) / seen.sum(1)).view(-1, 1, 1)
@@ -182,9 +184,9 @@ def width_likelihood(spots: Spots, exposure: Tensor, sigma: Tensor) -> Tensor:
 def clip_features(spots: Spots, camera: Tensor) -> Tensor:
     """(B, CLIP_FEATURES): D from track and widths, spectrum of the displacements, sorted widths, brightness, what is known.
 
-    `camera` (B, 4) holds the exposure fraction and the still spot's σ in its last two columns, −1 where unknown.
+    `camera` (B, 5) holds the exposure fraction, the still spot's σ and its relative error in its last columns, −1 where unknown.
     """
-    exposure, still = camera[:, 2], camera[:, 3]
+    exposure, still, error = camera[:, 2], camera[:, 3], camera[:, 4].clamp(min=0.002)
     frames = spots.centre.shape[1]
     steps = spots.centre[:, 1:] - spots.centre[:, :-1]
     variance = localisation_variance(spots)
@@ -200,13 +202,13 @@ def clip_features(spots: Spots, camera: Tensor) -> Tensor:
         noise.log() + 4, (modes.mean(1) + noise).log(), _signed_log(lag1, 0.05), *[g.log() for g in groups],
         spots.photons.clamp(min=1).mean(1).log() - 5, spots.noise.log() - 1, spots.second.clamp(min=0).log1p() - 1,
         (spots.score > 4).to(noise.dtype).mean(1), exposure * known, known, still * measured, measured, width.std(1).log1p(),
-        smear,
+        smear, (error.log() + 4) * measured,
     ]  # fmt: skip
     tracks = [track_likelihood(modes, factor * noise, exposure) for factor in NOISE_FACTORS]
-    widths = width_likelihood(spots, exposure, still)
+    widths = width_likelihood(spots, exposure, still, error)
     joint = torch.logsumexp(tracks[1].unsqueeze(2) + widths, 2)
     sigma_weight = torch.softmax(torch.logsumexp(tracks[1].unsqueeze(2) + widths, 1), 1)
-    sigma = (sigma_weight * still_sigmas(still)[0]).sum(1)
+    sigma = (sigma_weight * still_sigmas(still, error)[0]).sum(1)
     joint_curve, joint_mean, joint_sd = grid_moments(joint)
     readings = [grid_moments(track) for track in tracks]
     moments = [joint_mean, joint_sd.log() + 2, sigma, *[m for _, mean, sd in readings for m in (mean, sd.log() + 2)]]

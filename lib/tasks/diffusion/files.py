@@ -59,6 +59,7 @@ def read(path: Path, acquisition: Acquisition, display_name: str = "") -> Sample
         "file": name, "note": "; ".join([*notes, *fitted, *timing, *about]),
         "px_size_nm": px_size, "frame_interval_s": interval, "exposure_fraction": exposure,
         "psf_sigma_px": np.nan if acquisition.psf_sigma_px is None else acquisition.psf_sigma_px,
+        "psf_sigma_error": acquisition.psf_sigma_error_percent / 100,
         "baseline_adu": float(camera.baseline_adu[0]), "slope_adu": float(camera.slope_adu[0]),
         "excess_noise": float(camera.excess_noise[0]), "read_sigma_adu": _read_sigma(acquisition, camera),
         "camera_estimated": bool(about), "n_frames": min(len(frames), CLIP_FRAMES),

@@ -7,18 +7,18 @@ distribution, which is drawn from a table; the few pixels that were hit are simu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.special import erf, ndtr
-from scipy.stats import poisson
+from scipy.special import erf, gammaln, ndtr, ndtri, xlogy
 
 from lib.task import Samples
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Simulation
 
 SUBSTEPS = 16  # per exposure; interval means are exact, so this only sets how finely a smear is resolved
+BLOCK = 4  # clips simulated at once: their photon maps stay in the processor's cache
 ADU_MAX = 65_535
 FLOAT = np.float32
 
@@ -55,6 +55,10 @@ class Molecules:
     start_px: np.ndarray  # (n, 2) position when the first shutter opens
     lit_frames: np.ndarray  # the molecule bleaches after so many frames
 
+    def some(self, rows: slice) -> Molecules:
+        """Those of these rows."""
+        return Molecules(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
 
 def brownian_paths(molecules: Molecules, rng: np.random.Generator, substeps: int = SUBSTEPS) -> np.ndarray:
     """Mean positions in each sub-interval of each exposure: (n, frames, substeps, 2), px.
@@ -88,13 +92,36 @@ def photon_counts(paths: np.ndarray, molecules: Molecules, rng: np.random.Genera
     counts = rng.poisson(np.broadcast_to(mean, (n, frames, substeps)))
     spread = np.sqrt(molecules.sigma_px**2 + molecules.d_px2 * molecules.exposure / substeps / 3).astype(FLOAT)
     flat = counts.ravel()
-    total, per_clip = int(flat.sum()), counts.reshape(n, -1).sum(1)
-    offset = rng.standard_normal((2, total), dtype=FLOAT) * np.repeat(spread, per_clip)
-    y, x = (np.floor(np.repeat(paths[..., axis].ravel() + FLOAT(0.5), flat) + offset[axis]).astype(np.int32) for axis in (0, 1))
-    inside = ((y | x) & ~(CLIP_PX - 1)) == 0  # 0 <= y, x < 64, a power of two
-    frame = np.repeat(np.arange(n * frames, dtype=np.int32), counts.reshape(n * frames, substeps).sum(1))
-    index = ((frame * CLIP_PX + y) * CLIP_PX + x)[inside]
+    per_clip = counts.reshape(n, -1).sum(1)
+    at = _normals(2 * int(per_clip.sum()), rng).reshape(2, -1)
+    at *= np.repeat(spread, per_clip)
+    for axis in (0, 1):
+        at[axis] += np.repeat(paths[..., axis].ravel() + FLOAT(0.5), flat)
+    y, x = np.floor(at, out=at).astype(np.int32)
+    outside = ((y | x) & ~(CLIP_PX - 1)) != 0  # not in 0 … 63, a power of two less one
+    index = y * CLIP_PX + x
+    index += np.repeat(np.arange(n * frames, dtype=np.int32) * CLIP_PX**2, counts.reshape(n * frames, substeps).sum(1))
+    if outside.any():
+        index = index[~outside]
     return np.bincount(index, minlength=n * frames * CLIP_PX**2).reshape(n, frames, CLIP_PX, CLIP_PX)
+
+
+def _sixteen_bits(size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` random uint16, drawn four at a time: twice as fast as one by one."""
+    return rng.integers(0, 2**64, -(-size // 4), dtype=np.uint64).astype("<u8", copy=False).view("<u2")[:size]
+
+
+@lru_cache(maxsize=1)
+def _normal_slices() -> np.ndarray:
+    """The standard normal cut into 2¹⁶ equally likely slices: the mean of each, scaled to unit variance; ±4.3 at the ends."""
+    edges = ndtri(np.linspace(0, 1, 65_537))
+    means = -np.diff(np.exp(-0.5 * edges**2)) / np.sqrt(2 * np.pi) * 65_536
+    return np.asarray(means / means.std(), FLOAT)
+
+
+def _normals(size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` standard normal float32 out of 2¹⁶ slices: finer than a photon's place needs to be, and several times faster."""
+    return np.take(_normal_slices(), _sixteen_bits(size, rng), mode="clip")
 
 
 def background_distribution(background: float, camera: Camera) -> tuple[int, np.ndarray]:
@@ -112,8 +139,8 @@ def background_distribution(background: float, camera: Camera) -> tuple[int, np.
         high = int(background * gain + 12 * spread + 40 * gain) + 2
         size = 1 << int(np.ceil(np.log2(high - low)))
         return low, _compound_poisson(background, gain, max(sigma, 0.3), low, size)
-    electrons = np.arange(int(poisson.isf(1e-13, background)) + 2)
-    weights = poisson.pmf(electrons, background)
+    electrons = np.arange(int(background + 8 * np.sqrt(background)) + 20)  # beyond lies less than 1e-13
+    weights = np.exp(xlogy(electrons, background) - gammaln(electrons + 1) - background)  # not scipy.stats: 40 MB of import
     low = int(np.floor(-6.5 * sigma - 1))
     edges = np.arange(low, int(electrons[-1] * gain + 6.5 * sigma) + 3) - 0.5
     if sigma == 0:
@@ -155,7 +182,7 @@ class ValueTable:
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """`size` independent values."""
-        picks = np.frombuffer(rng.bytes(2 * size), dtype="<u2")
+        picks = _sixteen_bits(size, rng)
         out = np.take(self.table, picks, mode="clip")  # indices are in range: skips the check
         if self.filled < 65_536:
             left = np.flatnonzero(picks >= self.filled)
@@ -222,11 +249,17 @@ def simulate_group(
     `neighbours` adds one more molecule to each clip, which the truth does not speak of.
     """
     n = len(molecules.d_px2)
-    paths = brownian_paths(molecules, rng)
-    signal = photon_counts(paths, molecules, rng)
-    if neighbours is not None:
-        signal += photon_counts(brownian_paths(neighbours, rng), neighbours, rng)
-    clips = record(signal, background, camera, rng, gradient)
+    clips = np.empty((n, CLIP_FRAMES, CLIP_PX, CLIP_PX), np.uint16)
+    paths = np.empty((n, CLIP_FRAMES, SUBSTEPS, 2), FLOAT)
+    for start in range(0, n, BLOCK):
+        block = slice(start, start + BLOCK)
+        some = molecules.some(block)
+        paths[block] = brownian_paths(some, rng)
+        signal = photon_counts(paths[block], some, rng)
+        if neighbours is not None:
+            more = neighbours.some(block)
+            signal += photon_counts(brownian_paths(more, rng), more, rng)
+        clips[block] = record(signal, background, camera, rng, gradient)
     table = pd.DataFrame(
         {
             "file": [f"simulated-{i:05d}.tif" for i in range(n)],
@@ -235,6 +268,7 @@ def simulate_group(
             "frame_interval_s": np.nan,
             "exposure_fraction": molecules.exposure,
             "psf_sigma_px": np.nan,
+            "psf_sigma_error": np.nan,
             **camera_columns(camera),
             "n_frames": CLIP_FRAMES,
             "true_d_px2_per_frame": molecules.d_px2,
