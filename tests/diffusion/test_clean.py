@@ -55,7 +55,8 @@ def test_two_molecules_are_flagged_and_one_is_not() -> None:
     pixels = samples.inputs["clip_adu"].copy()
     pixels[:3] += np.roll(other, 18, axis=2)[:3]
     readings = clean.inspect(with_pixels(samples, pixels))
-    assert readings["second_spot_ratio"].to_numpy()[:3] == pytest.approx(0.8, abs=0.15)
+    ratio = readings["second_spot_ratio"].to_numpy()[:3]  # of two nearly alike either may be followed
+    assert np.minimum(ratio, 1 / ratio) == pytest.approx(0.8, abs=0.15)
     assert (readings["second_spot_ratio"].to_numpy()[3:] == 0).all()
     assert clean.flag(readings, Rules())["max_second_spot"].tolist() == [True] * 3 + [False] * 3
 
