@@ -48,7 +48,7 @@ def standard_rows(frame: pd.DataFrame, columns: Columns, where: str) -> tuple[pd
     rows = _identity(frame, columns, where, notes)
     if columns.instrument:
         rows[INSTRUMENT] = text(frame[columns.instrument])
-    used = {name for names in columns.roles().values() for name in names}
+    used = {name for names in columns.roles().values() for name in names} - {columns.label}  # which may name specimens too
     if columns.date:
         rows[DATE] = _dates(frame, columns, notes)
         used -= {columns.date, columns.time} if (rows[DATE].isna() & (text(frame[columns.date]) != "")).any() else set()
