@@ -1,0 +1,277 @@
+"""Which column of a table is what: positions of spectra by their names, and the rest as its owner says.
+
+A spectrum's column is named by its position (`600`, `1005.35`, `600 nm`, `X600`) or by channel and position (`277_295`,
+`lspr_450`). Whatever else a file brings is label, specimen, instrument, date or a tabular value: `Columns` says which,
+`suggest` proposes it from the names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lib.task import Config, InputError, option
+from lib.tasks.spectra.table import (
+    DATE,
+    EXCITATIONS,
+    FLUORESCENCE_NM,
+    GROUP,
+    INSTRUMENT,
+    LSPR_NM,
+    PROVENANCE,
+    SAMPLE,
+    SEVERITY,
+    TYPE,
+)
+
+LSPR = "lspr"
+STANDARD_AXES: Mapping[str, np.ndarray] = {**dict.fromkeys(EXCITATIONS, FLUORESCENCE_NM), LSPR: LSPR_NM}
+ONLY_CHANNEL = "spectrum"  # name of the channel where columns are positions alone
+NOTE = "note"  # column of `rows`: what is remarkable about this sample's spectra; derived, never read from a file
+MIN_POINTS = 16  # columns that share a prefix and count up are spectra from here on: `sa_prob_0 … sa_prob_14` are not
+MAX_COLUMNS, MAX_OTHER = 20_000, 1_000  # in all; and of those that are no spectrum
+
+_NUMBER = r"\d+(?:[.,]\d+)?"
+_UNIT = r"(?:\s*\(?(?P<unit>nm|µm|um|cm-1|cm\^-1|cm⁻¹|1/cm)\)?)?"
+_PLAIN = re.compile(rf"[xX]?(?P<at>-?{_NUMBER}){_UNIT}")
+_NAMED = re.compile(rf"(?P<channel>.*?\D)(?P<at>(?:(?<=_)-)?{_NUMBER}){_UNIT}")
+_UNITS = {"um": "µm", "cm-1": "cm⁻¹", "cm^-1": "cm⁻¹", "1/cm": "cm⁻¹"}
+
+
+class Columns(Config):
+    """What the columns of a file mean. Names are the file's; an empty one means that the file has no such column."""
+
+    sample: str = option("", "Column that names each sample; without one they are numbered", group="data")
+    group: tuple[str, ...] = option(
+        (), "Columns that together name the specimen (seal, barrel, patient): all its spectra stay in one split", group="data"
+    )
+    instrument: str = option("", "Column that names the instrument", group="data")
+    date: str = option("", "Column with the date of measurement", group="data")
+    time: str = option("", "Column with the time of day, where it stands apart from the date", group="data")
+    label: str = option("", "Column to learn, as text", group="data")
+    severity: str = option("", "Column with the severity of the defect: NC, VR, CROCHET, OK", group="data")
+    defect_type: str = option("", "Column with the number of the defect", group="data")
+    provenance: str = option("", "Column that tells who gave the label, where it is not part of the severity", group="data")
+    tabular: tuple[str, ...] = option((), "Columns of numbers to give to the model beside the spectra", group="data")
+    channels: tuple[str, ...] = option((), "Channels to read, in this order; none named reads all", group="data")
+    axis_unit: str = option("", "Unit of the positions, where the names do not tell: nm, cm⁻¹", group="data")
+    standard_axis: bool = option(
+        True, "Bring channels 277, 380, 425 (295–740 nm) and lspr (450–700 nm) to 1 nm steps; off keeps the file's positions",
+        group="data",
+    )  # fmt: skip
+
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """Standard column of `rows`: the file's columns it is made of."""
+        named = {
+            SAMPLE: (self.sample,), GROUP: self.group, INSTRUMENT: (self.instrument,), DATE: (self.date, self.time),
+            SEVERITY: (self.severity,), TYPE: (self.defect_type,), PROVENANCE: (self.provenance,),
+        }  # fmt: skip
+        return {role: kept for role, names in named.items() if (kept := tuple(n for n in names if n))}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """One channel of a file: the places of its columns, in the order of the axis, and the axis (P,), increasing."""
+
+    name: str
+    places: np.ndarray
+    axis: np.ndarray
+    unit: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All columns of a file: channels in order, the places of the other columns, and what was done to the order."""
+
+    channels: tuple[Positions, ...]
+    other: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+# --- names -> channels ------------------------------------------------------------------------------------------------
+def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
+    """Channels and other columns of a header.
+
+    Raises InputError where columns are too many, repeated, or in no order, where there are no spectra, and where a channel
+    or a column that `columns` names is missing.
+    """
+    if len(names) > MAX_COLUMNS:
+        raise InputError(
+            where,
+            f"has {len(names):,} columns (at most {MAX_COLUMNS:,})",
+            "Export one row per sample and one column per position",
+        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        some = ", ".join(map(repr, repeated[:3]))
+        raise InputError(
+            where,
+            f"has {len(repeated)} column names that stand more than once ({some})",
+            "Export it again with every position once: the copies may stand where another channel should be",
+        )
+    groups = _spectral(names, columns)
+    found = [_positions(channel, members, columns, where) for channel, members in groups.items()]
+    chosen = _choose([p for p, _ in found], columns.channels, where)
+    spectral = {place for members in groups.values() for place, _, _ in members}
+    other = tuple(i for i in range(len(names)) if i not in spectral)
+    if len(other) > MAX_OTHER:
+        some = ", ".join(repr(names[i]) for i in other[:3])
+        raise InputError(
+            where,
+            f"has {len(other):,} columns that are no positions of a spectrum ({some} …; at most {MAX_OTHER:,})",
+            "Name the columns of a spectrum by their position, such as 600 or 277_295",
+        )
+    check_named(names, columns, where)
+    return Layout(chosen, other, tuple(note for _, note in found if note))
+
+
+def _spectral(names: Sequence[str], columns: Columns) -> dict[str, list[tuple[int, float, str]]]:
+    """Channel: (place, position, unit) of its columns, in the file's order."""
+    taken = {n for names_ in columns.roles().values() for n in names_} | {columns.label, *columns.tabular}
+    groups: dict[str, list[tuple[int, float, str]]] = {}
+    for place, name in enumerate(names):
+        text = name.strip()
+        if name in taken:
+            continue
+        if match := _PLAIN.fullmatch(text):
+            channel, at, unit = ONLY_CHANNEL, match["at"], match["unit"]
+        elif match := _NAMED.fullmatch(text):
+            channel, at, unit = channel_name(match["channel"]), match["at"], match["unit"]
+        else:
+            continue
+        groups.setdefault(channel, []).append((place, float(at.replace(",", ".")), _UNITS.get(unit or "", unit or "")))
+    return {channel: members for channel, members in groups.items() if _is_spectrum(channel, len(members), columns)}
+
+
+def channel_name(text: str) -> str:
+    """The name of a channel without its separator; `EX_277` and `LSPR` are the fluorimeter's 277 and lspr."""
+    plain = text.strip(" _-.")
+    known = re.sub(r"^ex[_ ]?(?=\d+$)", "", plain.lower())
+    return known if known in STANDARD_AXES else plain
+
+
+def _is_spectrum(channel: str, points: int, columns: Columns) -> bool:
+    """A named channel is one where it is known, asked for, or long enough; plain numbers always are, from two on."""
+    known = channel in (ONLY_CHANNEL, *STANDARD_AXES, *columns.channels)
+    return points >= (2 if known else MIN_POINTS)
+
+
+def _positions(channel: str, members: list[tuple[int, float, str]], columns: Columns, where: str) -> tuple[Positions, str]:
+    """A channel with its axis turned to increase, and the note that says so."""
+    places, axis = np.array([m[0] for m in members]), np.array([m[1] for m in members])
+    order = np.argsort(axis, kind="stable")
+    steps = np.diff(axis)
+    note = "" if (steps > 0).all() else f"channel {channel}: positions put in increasing order"
+    if (np.diff(axis[order]) == 0).any():
+        twice = axis[order][:-1][np.diff(axis[order]) == 0][0]
+        raise InputError(where, f"has position {twice:g} of channel {channel} more than once", "Export it again, each once")
+    if note and channel == ONLY_CHANNEL and not (steps < 0).all():
+        raise InputError(
+            where,
+            "has numbers for column names that neither rise nor fall: its first row seems to be data",
+            "Add a first row with the name of every column, for spectra the position, such as 600",
+        )
+    unit = next((m[2] for m in members if m[2]), columns.axis_unit or ("nm" if channel in STANDARD_AXES else ""))
+    return Positions(channel, places[order], axis[order], unit), note
+
+
+def _choose(found: list[Positions], wanted: tuple[str, ...], where: str) -> tuple[Positions, ...]:
+    """The channels asked for, in that order; else all, in the file's."""
+    by_name = {p.name: p for p in found}
+    if not found:
+        raise InputError(
+            where,
+            "has no spectra: no column is named by a position",
+            "Name the columns of a spectrum by their position, such as 600, or by channel and position, such as 277_295",
+        )
+    missing = [name for name in wanted if name not in by_name]
+    if missing:
+        raise InputError(
+            where,
+            f"has no channel {', '.join(missing)} (it has {', '.join(by_name)})",
+            "Add the columns, or choose only channels that are there",
+        )
+    if len(set(wanted)) < len(wanted):
+        raise InputError(where, f"was asked for channels {', '.join(wanted)}, one of them twice", "Name each channel once")
+    return tuple(by_name[name] for name in wanted or by_name)
+
+
+def check_named(names: Sequence[str], columns: Columns, where: str) -> None:
+    """Every column that is given a meaning is there."""
+    roles = {role: ", ".join(used) for role, used in columns.roles().items() if not set(used) <= set(names)}
+    extra = {"label": columns.label} if columns.label and columns.label not in names else {}
+    for role, missing in (roles | extra).items():
+        raise InputError(where, f"has no column {missing!r}, which was chosen as {role}", "Choose one of its columns, or none")
+    lost = [name for name in columns.tabular if name not in names]
+    if lost:
+        raise InputError(
+            where,
+            f"has no column {', '.join(map(repr, lost))}, which was chosen as tabular value",
+            "Add the column to the file, or leave it out of the tabular values",
+        )
+
+
+# --- names -> a proposal ----------------------------------------------------------------------------------------------
+_WORDS: Mapping[str, str] = {
+    "sample": r"sequence|sample|sample[ _]?(number|name|id|no)?:?|id|name|échantillon|echantillon",
+    "group": r"scelle|scellé|specimen|seal|barrel|baril|patient|subject|batch|lot|group",
+    "instrument": r"outil_id|instrument|device|spectrometer|spectrom[eè]tre|appareil",
+    "date": r"mesure_date|measured_at|date|timestamp",
+    "time": r"mesure_heure|time|heure",
+    "severity": r"greffon_defaut_severite|severity|severite|sévérité",
+    "defect_type": r"greffon_defaut_type|defect_type",
+    "label": r"label|labels|class|classe|target|y|category|varietal|variety|species|origin|provenance",
+}
+_TABULAR = re.compile(r"(greffon_)?(brix|transmittance)(_deg|_percent)?|integral_.+", re.IGNORECASE)
+_NOT_A_LABEL = re.compile(r".*(split|set|fold|type|number|weight|date|run).*", re.IGNORECASE)
+# Published sets, by the columns that tell them apart: their specimens cannot be told from names.
+_PUBLISHED: Mapping[frozenset[str], Columns] = {
+    frozenset({"meat", "run", "sample", "supplier"}): Columns(
+        label="meat", group=("meat", "supplier", "sample"), axis_unit="cm⁻¹"
+    ),
+    frozenset({"Sample Number:", "Group Code:", "Provenance"}): Columns(
+        label="Provenance", group=("Sample Number:",), axis_unit="cm⁻¹"
+    ),
+    frozenset({"Sample Number:", "Group Code:", "Varietal"}): Columns(
+        label="Varietal", sample="Sample Number:", axis_unit="cm⁻¹"
+    ),
+    frozenset({"SampleType", "weight", "hardness", "assay"}): Columns(
+        label="", tabular=("weight", "hardness", "assay"), axis_unit="nm"
+    ),
+}  # fmt: skip
+
+
+def suggest(columns: Sequence[str]) -> Columns:
+    """What the columns of a file probably mean, from their names alone: the state a form starts in."""
+    plain = [name for name in columns if not _PLAIN.fullmatch(name.strip())]
+    if published := _PUBLISHED.get(frozenset(plain)):
+        return published
+    found: dict[str, str] = {}
+    for role, words in _WORDS.items():
+        if role == "label" and "severity" in found:
+            continue  # severity and type are the labels; `provenance` then says who gave them
+        for name in plain:
+            if name not in found.values() and re.fullmatch(words, name.strip(), re.IGNORECASE):
+                found[role] = name
+                break
+    if "severity" in found and PROVENANCE in plain:
+        found["provenance"] = PROVENANCE
+    if "sample" not in found and columns and columns[0] == unnamed(0):
+        found["sample"] = columns[0]  # an index written without a name
+    first = next(iter(columns), "")
+    taken = {*found.values()}
+    if not taken & {found.get("label"), found.get("severity")} and first in plain and first not in taken:
+        found |= {} if _NAMED.fullmatch(first) or _NOT_A_LABEL.fullmatch(first) else {"label": first}
+    tabular = tuple(name for name in plain if _TABULAR.fullmatch(name))
+    meaning: dict[str, Any] = {role: (name,) if role == "group" else name for role, name in found.items()}
+    return Columns(tabular=tabular, **meaning)
+
+
+def unnamed(place: int) -> str:
+    """What a column without a name is called."""
+    return f"column {place + 1}"
