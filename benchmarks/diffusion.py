@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.limits import Limits
 from lib import model, predict, runs
 from lib.task import Samples
 from lib.tasks.diffusion import TASK, estimators, score
@@ -36,20 +37,6 @@ PEERS = {"MLE": "d_mle_px2_per_frame", "CVE": "d_cve_px2_per_frame", "original M
 FAST_PX2 = 1.0  # a clip whose MLE is above this shows a fast molecule: the populations are two decades apart
 NEAR_FRAMES = 32  # windows that start closer: over longer times a molecule's own D changes, as all methods agree
 BLOCK = re.compile(r"block-(\d+)-.*-(\d+)\.tif$")
-
-
-class Limits:
-    """Collects what misses its limit while figures are printed."""
-
-    def __init__(self) -> None:
-        self.missed = 0
-
-    def show(self, name: str, value: float, low: float, high: float) -> None:
-        """Print one figure beside the range it has to be in."""
-        kept = low <= value <= high
-        self.missed += not kept
-        wanted = f"≤ {high:g}" if low == -np.inf else f"≥ {low:g}" if high == np.inf else f"{low:g} … {high:g}"
-        print(f"{name:<62} {value:9.3f}   {wanted:<14} {'ok' if kept else 'MISSED'}")
 
 
 # --- fresh simulated clips --------------------------------------------------------------------------------------------

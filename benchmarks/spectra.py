@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.limits import Limits
 from lib import splits
 from lib.tasks.spectra import classical, preprocess
 
@@ -28,20 +29,6 @@ ASSAY_LIMITS_MG = (190, 210)  # below, between, above: three classes of tablet
 BEST, PLS_DA = "best of", "best PLS-DA"
 REFERENCE = "raw, PLS-DA"
 PEERS_WITHOUT_TRANSFER = {"linear SVM": 0.796, "PLS-DA": 0.565}
-
-
-class Limits:
-    """Collects what misses its limit while figures are printed."""
-
-    def __init__(self) -> None:
-        self.missed = 0
-
-    def show(self, name: str, value: float, low: float, high: float) -> None:
-        """Print one figure beside the range it has to be in."""
-        kept = low <= value <= high
-        self.missed += not kept
-        wanted = f"≤ {high:g}" if low == -np.inf else f"≥ {low:g}" if high == np.inf else f"{low:g} … {high:g}"
-        print(f"{name:<62} {value:9.3f}   {wanted:<14} {'ok' if kept else 'MISSED'}")
 
 
 @dataclass(frozen=True)
