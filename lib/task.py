@@ -115,6 +115,10 @@ class TrainConfig(Config):
     threads: int = option(0, "CPU threads; 0 uses all cores", group="compute", ge=0, le=256)
     loader_workers: int = option(0, "Extra processes that prepare batches", group="compute", ge=0, le=64)
 
+    def effort(self, epoch: int) -> float:
+        """How long an epoch takes, relative to one that makes its samples; for estimates of time."""
+        return 1.0
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -232,10 +236,6 @@ class TrainingData(ABC):
     @abstractmethod
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`; only `train` depends on the epoch."""
-
-    def effort(self, epoch: int) -> float:
-        """How long a training epoch takes, relative to one that makes its samples; for the time left."""
-        return 1.0
 
 
 class Task(ABC):

@@ -448,7 +448,7 @@ class Bookkeeper(pl.Callback):
     ) -> None:
         """Place within the epoch and time left; written by the heartbeat."""
         assert isinstance(pl_module, Learner)
-        efforts = [pl_module.data.effort(epoch) for epoch in range(self.first_epoch, trainer.max_epochs or 0)]
+        efforts = [pl_module.config.effort(epoch) for epoch in range(self.first_epoch, trainer.max_epochs or 0)]
         passed = trainer.current_epoch - self.first_epoch
         done = sum(efforts[:passed]) + efforts[passed] * (batch_idx + 1) / max(1, int(trainer.num_training_batches))
         left = sum(efforts) - done

@@ -264,8 +264,7 @@ def test_progress_counts_up_and_tells_the_time_left(toy: Task) -> None:
 
 
 def test_the_time_left_weighs_epochs_by_their_effort(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = toy.training_data(toy.Training()).__class__
-    monkeypatch.setattr(data, "effort", lambda self, epoch: 1.0 if epoch == 0 else 1e-6)
+    monkeypatch.setattr(toy.Training, "effort", lambda self, epoch: 1.0 if epoch == 0 else 1e-6)
     seen: list[Status] = []
     train.fit(make(toy), on_progress=seen.append)
     first = [status for status in seen if status.epoch == 0 and status.step]

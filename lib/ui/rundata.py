@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from lib.runs import Run, Status, list_runs
+from lib.task import TrainConfig
 from lib.ui.context import Jobs
 from lib.ui.theme import duration, number
 
@@ -102,13 +103,15 @@ def differing(rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> li
     return [n for n in names if n not in set(ignore) and len({repr(row.config.get(n)) for row in rows}) > 1]
 
 
-def seconds_per_sample(rows: Sequence[Overview], model: str) -> tuple[float, float, Overview] | None:
-    """(seconds per sample, samples per epoch, run) measured in the newest run of that model; own runs before shipped ones."""
+def seconds_per_sample(rows: Sequence[Overview], training: type[TrainConfig], model: str) -> tuple[float, float, Overview] | None:
+    """(seconds per sample in an epoch of full effort, samples per epoch, run) of the newest run of that model, own ones first."""
     for row in sorted((row for row in rows if row.config.get("model") == model), key=lambda row: row.run.shipped):
         metrics = metrics_of(row.run)
         samples = row.status.steps_per_epoch * int(row.config.get("batch_size", 0))
         if samples and "seconds" in metrics and len(metrics):
-            return float(metrics["seconds"].mean()) / samples, float(samples), row  # epochs that make their samples take longer
+            config = training.model_validate({key: row.config[key] for key in training.model_fields if key in row.config})
+            efforts = sum(config.effort(int(epoch) - 1) for epoch in metrics["epoch"])
+            return float(metrics["seconds"].sum()) / efforts / samples, float(samples), row
     return None
 
 

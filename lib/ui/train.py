@@ -45,7 +45,7 @@ def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
     with start:
         name = st.text_input("Name", key=f"{task.name}-train-name", max_chars=60, placeholder="optional, to find it again")
         executor = _executor(jobs, f"{task.name}-train-executor")
-        st.caption(_estimate(rows, values) if values else "Mend the settings below, then start.")
+        st.caption(_estimate(task, rows, values) if values else "Mend the settings below, then start.")
         pressed = st.button(
             "Start training", type="primary", icon=":material/play_arrow:", key="start-training",
             disabled=values is None or executor is None, width="stretch",
@@ -76,16 +76,17 @@ def _executor(jobs: Jobs, key: str) -> str | None:
     return chosen
 
 
-def _estimate(rows: Sequence[Overview], values: dict[str, Any]) -> str:
+def _estimate(task: Task, rows: Sequence[Overview], values: dict[str, Any]) -> str:
     """How long it will take, from the seconds that an earlier run of the same model took per sample."""
-    measured = seconds_per_sample(rows, values["model"])
+    measured = seconds_per_sample(rows, task.Training, values["model"])
     if measured is None:
         return "No earlier run of this model to estimate the time from; after the first epoch the page shows the time left."
     seconds, samples, row = measured
     per_epoch = next((float(value) for name, value in values.items() if name.endswith("_per_epoch")), samples)
-    total = duration(seconds * per_epoch * values["epochs"])
+    config = task.Training.parse(values)
+    total = duration(seconds * per_epoch * sum(config.effort(epoch) for epoch in range(config.epochs)))
     pace = float(f"{1e3 * seconds:.2g}")
-    return f"Roughly **{total}** for {values['epochs']} epochs ({pace:g} ms per sample, as in {plain(row.name)})."
+    return f"Roughly **{total}** for {values['epochs']} epochs ({pace:g} ms per new sample, as in {plain(row.name)})."
 
 
 # --- the chosen run --------------------------------------------------------------------------------------------------

@@ -175,9 +175,9 @@ def test_clips_read_once_train_as_clips_read_each_time() -> None:
 
 
 def test_the_time_left_knows_that_kept_clips_cost_little() -> None:
-    data = SimulatedClips(Training(**SMALL, passes=3))
-    assert [data.effort(epoch) < 0.5 for epoch in range(5)] == [False, True, True, False, True]
-    assert SimulatedClips(Training(**SMALL)).effort(1) == 1
+    config = Training(**SMALL, passes=3)
+    assert [config.effort(epoch) < 0.5 for epoch in range(5)] == [False, True, True, False, True]
+    assert Training(**SMALL).effort(1) == 1
 
 
 def test_training_clips_cover_the_ranges_asked_for() -> None:

@@ -58,9 +58,19 @@ def test_estimate_comes_from_an_earlier_run_of_the_same_model(started: list[runs
     make_run("before", "done", model="weighted", batch_size=16)  # 4 steps of 16 samples took 2 s
     page = open_page("toy-train")
     page.number_input(key=f"{KEY}.epochs").set_value(30).run()
-    assert "Roughly **1 min 0 s** for 30 epochs (31 ms per sample, as in before)" in texts(page)
+    assert "Roughly **1 min 0 s** for 30 epochs (31 ms per new sample, as in before)" in texts(page)
     page.selectbox(key=f"{KEY}:preset").set_value("deep").run()
     assert "No earlier run of this model" in texts(page)
+
+
+def test_estimate_counts_epochs_that_use_their_samples_again_for_less(
+    started: list[runs.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run("before", "done", model="weighted", batch_size=16)  # 5 epochs, 4 steps of 16 samples took 2 s each
+    monkeypatch.setattr("lib.task.TrainConfig.effort", lambda self, epoch: 1.0 if epoch == 0 else 0.25)
+    page = open_page("toy-train")
+    page.number_input(key=f"{KEY}.epochs").set_value(9).run()
+    assert "Roughly **15 s** for 9 epochs" in texts(page)  # 10 s for an effort of 2, hence 5 s × (1 + 8 / 4)
 
 
 def test_weights_to_start_from_are_offered(started: list[runs.Run]) -> None:

@@ -158,6 +158,15 @@ class Training(TrainConfig):
         group="data", ge=0, le=1,
     )  # fmt: skip
 
+    @property
+    def reads_once(self) -> bool:
+        """Whether clips are kept from one epoch to the next as what the front end read of them."""
+        return self.model == "SpotNet" and self.passes > 1
+
+    def effort(self, epoch: int) -> float:
+        """Epochs whose clips are kept take a twelfth of the time."""
+        return 1.0 if not self.reads_once or epoch % self.passes == 0 else 1 / 12
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for name in ("d_{}_px2", "photons_{}", "background_{}", "sigma_{}_px", "exposure_{}"):

@@ -98,7 +98,6 @@ class SimulatedClips(TrainingData):
         self.sizes: dict[Split, int] = {
             "train": config.clips_per_epoch, "validation": config.validation_clips, "test": config.test_clips
         }  # fmt: skip
-        self.reads_once = config.model == "SpotNet" and config.passes > 1
         self.kept: dict[tuple[Split, int], tuple[int, Samples]] = {}
         self._reader: Reader | None = None
 
@@ -109,17 +108,13 @@ class SimulatedClips(TrainingData):
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`, the same on any machine."""
         generation = epoch // self.config.passes if split == "train" else 0
-        if split == "test" or not self.reads_once:  # the sheet compares with estimators that need the clips themselves
+        if split == "test" or not self.config.reads_once:  # the sheet compares with estimators that need the clips themselves
             return self._draw(split, generation, index)
         kept = self.kept.get((split, index))
         if kept is None or kept[0] != generation:
             kept = generation, self._read(self._draw(split, generation, index))
             self.kept[split, index] = kept
         return kept[1]
-
-    def effort(self, epoch: int) -> float:
-        """Epochs whose clips are kept take a twelfth of the time."""
-        return 1.0 if not self.reads_once or epoch % self.config.passes == 0 else 1 / 12
 
     def _draw(self, split: Split, epoch: int, index: int) -> Samples:
         rng = np.random.default_rng([self.config.seed, SPLITS[split], epoch, index])
