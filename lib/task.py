@@ -41,6 +41,21 @@ class InputError(ValueError):
         return type(self), (self.subject, self.problem, self.remedy)
 
 
+def first_bytes(path: Path, name: str, size: int, what: str) -> bytes:
+    """Up to `size` bytes from the file's start, which say what it is, whatever its name ends in.
+
+    Raises InputError where it cannot be opened or is empty; `name` is shown for it and `what` it should hold, as in "clip".
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(size)
+    except OSError as error:
+        raise InputError(name, f"cannot be opened ({error.strerror or error})", "Check the path and the permissions") from error
+    if not start:
+        raise InputError(name, "is empty (0 bytes)", f"Copy or export the {what} again")
+    return start
+
+
 def option(default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, **bounds: Any) -> Any:
     """A field of a Config: default, one-sentence help, unit, the form group it stands in, and pydantic bounds.
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from lib.task import InputError, Samples
+from lib.task import InputError, Samples, first_bytes
 from lib.tasks.diffusion import transfer
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Acquisition
 
@@ -94,13 +94,7 @@ def _load(path: Path, name: str) -> Stack:
 
 def _check_start(path: Path, name: str) -> None:
     """The first bytes say what a file is, whatever its name ends in."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise InputError(name, f"cannot be opened ({error.strerror or error})", "Check the path and the permissions") from error
-    if not start:
-        raise InputError(name, "is empty (0 bytes)", "Copy or export the clip again")
+    start = first_bytes(path, name, 8, "clip")
     if not start.startswith(TIFF_STARTS):
         other = next((kind for magic, kind in OTHER_STARTS.items() if start.startswith(magic)), "some other kind of file")
         raise InputError(

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-from sklearn.linear_model import QuantileRegressor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -192,6 +191,8 @@ class Estimator(nn.Module):
         the interval, as in conformal prediction, by linear quantile regression of its logarithm on brightness, background and
         the stated width (Koenker & Bassett 1978): a network is too sure where clips are faint, and not sure enough in good light.
         """
+        from sklearn.linear_model import QuantileRegressor  # half a second that only training pays
+
         values = outputs[:, -len(READINGS) :]
         posterior = Posterior.of(outputs[:, : -len(READINGS)])
         limits, centre = posterior.quantiles(torch.ones_like(log10_d)), posterior.centre

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from lib.task import InputError
+from lib.task import InputError, first_bytes
 from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, suggest
 from lib.tasks.spectra.delimited import open_delimited
 from lib.tasks.spectra.hdf5 import hdf5_names, load_store, read_hdf5, write_store
@@ -98,13 +98,7 @@ def _listed(paths: list[Path], names: Sequence[str]) -> dict[str, Path]:
 
 def _kind(path: Path, name: str) -> str:
     """`text`, `parquet` or `hdf5`, from the first bytes. Raises InputError for anything else."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise InputError(name, f"cannot be opened ({error.strerror or error})", "Check the path and the permissions") from error
-    if not start:
-        raise InputError(name, "is empty (0 bytes)", "Copy or export the table again")
+    start = first_bytes(path, name, 4096, "table")
     if start.startswith(b"PAR1"):
         return "parquet"
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
