@@ -62,7 +62,7 @@ def _safetensors(run: Run, folder: Path) -> Path:
     """Weights, settings and model card in `<run>-safetensors.zip`."""
     target, buffer = folder / f"{run.id}-safetensors.zip", BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in ("model.safetensors", "config.json", "model_card.md"):
+        for name in ("model.safetensors", "config.json", "facts.json", "model_card.md"):
             if (run.folder / name).exists():
                 archive.write(run.folder / name, f"{run.id}/{name}")
     write_atomic(target, buffer.getvalue())
@@ -111,9 +111,8 @@ def _precise(model: Model) -> Model:
 
 
 def _inputs(model: Model, n: int, seed: int) -> Arrays:
-    """Network inputs of n simulated samples at the task's default conditions."""
-    task = model.task
-    return task.tensors(task.simulate(task.Simulation(), n, np.random.default_rng(seed)))
+    """Network inputs of n samples like the model's own."""
+    return model.task.trial_inputs(n, np.random.default_rng(seed))
 
 
 def _trace(model: Model, path: Path) -> tuple[str, ...]:
@@ -221,6 +220,7 @@ def _with_metadata(model: Model, path: Path, outputs: tuple[str, ...]) -> bytes:
         "input": task.input_label, "output": task.output_label,
         "outputs": json.dumps(list(outputs)), "prediction_columns": json.dumps(list(task.prediction_columns())),
         "monitor": f"{task.monitor.name} ({task.monitor.unit})", "config": json.dumps(model.run.config()),
+        "facts": json.dumps(model.run.facts()),
     })  # fmt: skip
     onnx.checker.check_model(proto)
     return proto.SerializeToString()

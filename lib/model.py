@@ -101,6 +101,7 @@ def save_weights(run: Run, network: torch.nn.Module, extra_metadata: Mapping[str
 def load(run: Run, task: Task, device: str = "cpu") -> Model:
     """The run's best model. Raises InputError where it has no readable one that fits its settings."""
     config = task.Training.parse(run.config(), subject=f"run {run.id}")
+    task = task.knowing(run.facts())
     with torch.random.fork_rng(devices=[]):  # drawing weights only to replace them must not move anybody's random state
         network = task.network(config)
     load_into(network, run.folder / "model.safetensors", f"run {run.id}")

@@ -43,10 +43,29 @@ class Prediction:
     panels: list[Panel] = field(default_factory=list)
 
 
-def read_file(task: Task, path: Path, name: str, acquisition: Config) -> Samples | str:
-    """The file's samples, or the sentence that says why there are none; details of the unexpected go to the log."""
+@dataclass(frozen=True)
+class Bundle:
+    """Files that are read together, most often one, and what messages and tables call them."""
+
+    files: tuple[tuple[Path, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the first file, and how many more there are."""
+        more = len(self.files) - 1
+        return self.files[0][1] + (f" and {more} more" if more else "")
+
+
+def bundled(task: Task, files: Sequence[tuple[Path, str]]) -> list[Bundle]:
+    """The files as they belong together, in order."""
+    return [Bundle(tuple(files[place] for place in places)) for places in task.bundles(files)]
+
+
+def read_bundle(task: Task, bundle: Bundle, acquisition: Config) -> Samples | str:
+    """The samples of the files, or the sentence that says why there are none; details of the unexpected go to the log."""
+    name = bundle.name
     try:
-        samples = task.read(path, acquisition, name)
+        samples = task.read_bundle(bundle.files, acquisition)
     except InputError as error:
         problem = f"{error.problem}. {error.remedy}"
         return problem if error.subject == name else f"{error.subject}: {problem}"
@@ -76,16 +95,17 @@ def predict_files(
     started, task = time.monotonic(), model.task
     if on_progress is not None and len(files) >= LEARN_FROM:
         on_progress(0.0, "reading what the files have in common")
-    acquisition, learnt = _learn(task, files, acquisition)
+    bundles = bundled(task, files)
+    acquisition, learnt = _learn(task, bundles, acquisition)
     outcome: dict[int, tuple[pd.DataFrame, Samples] | str] = {}
-    for chunk in _chunks(task, files, acquisition, outcome):
+    for chunk in _chunks(task, bundles, acquisition, outcome):
         noted = {number: _annotate(samples, learnt) for number, samples in chunk.items()} if learnt else chunk
-        outcome.update(_predict_chunk(model, noted, files))
+        outcome.update(_predict_chunk(model, noted, bundles))
         if on_progress is not None and outcome:
             last = max(outcome)
-            on_progress(len(outcome) / len(files), f"{len(outcome)} of {len(files)}: {files[last][1]}")
-    names = [name for _, name in files] + [name for name, _ in unopened]
-    outcome.update({len(files) + i: sentence for i, (_, sentence) in enumerate(unopened)})
+            on_progress(len(outcome) / len(bundles), f"{len(outcome)} of {len(bundles)}: {bundles[last].name}")
+    names = [bundle.name for bundle in bundles] + [name for name, _ in unopened]
+    outcome.update({len(bundles) + i: sentence for i, (_, sentence) in enumerate(unopened)})
     table, predicted, samples = _assemble(task, names, outcome)
     failures = [(names[i], result) for i, result in sorted(outcome.items()) if isinstance(result, str)]
     settings = acquisition.model_dump(mode="json")
@@ -93,12 +113,12 @@ def predict_files(
     return Prediction(task, model.run, settings, table, predicted, samples, failures, time.monotonic() - started, panels)
 
 
-def _learn(task: Task, files: Sequence[tuple[Path, str]], acquisition: Config) -> tuple[Config, str]:
+def _learn(task: Task, files: Sequence[Bundle], acquisition: Config) -> tuple[Config, str]:
     """What evenly spread files have in common; the settings as they are where there are few files or nothing can be said."""
     if len(files) < LEARN_FROM or type(task).learn is Task.learn:
         return acquisition, ""
     spread = files[:: -(-len(files) // LEARN_AT_MOST)]
-    read = [samples for path, name in spread if not isinstance(samples := read_file(task, path, name, acquisition), str)]
+    read = [samples for bundle in spread if not isinstance(samples := read_bundle(task, bundle, acquisition), str)]
     together = _same_shape(read)
     return task.learn(together, acquisition) if together is not None and together.inputs else (acquisition, "")
 
@@ -107,18 +127,16 @@ def _annotate(samples: Samples, clause: str) -> Samples:
     return samples.with_columns(note=["; ".join(part for part in (note, clause) if part) for note in samples.table["note"]])
 
 
-def _chunks(
-    task: Task, files: Sequence[tuple[Path, str]], acquisition: Config, outcome: dict[int, Any]
-) -> Iterator[dict[int, Samples]]:
+def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: dict[int, Any]) -> Iterator[dict[int, Samples]]:
     """Samples of files, some BATCH at a time and alike in shape; reasons of unreadable files go to `outcome`."""
     chunk: dict[int, Samples] = {}
     shape: object = None
-    for number, (path, name) in enumerate(files):
-        samples = read_file(task, path, name, acquisition)
+    for number, bundle in enumerate(files):
+        samples = read_bundle(task, bundle, acquisition)
         if isinstance(samples, str):
             outcome[number] = samples
             continue
-        new_shape = {key: (value.shape[1:], value.dtype) for key, value in samples.inputs.items()}
+        new_shape = samples.common, {key: (value.shape[1:], value.dtype) for key, value in samples.inputs.items()}
         if chunk and (new_shape != shape or sum(map(len, chunk.values())) >= BATCH):
             yield chunk
             chunk = {}
@@ -127,7 +145,7 @@ def _chunks(
 
 
 def _predict_chunk(
-    model: Model, chunk: dict[int, Samples], files: Sequence[tuple[Path, str]]
+    model: Model, chunk: dict[int, Samples], files: Sequence[Bundle]
 ) -> dict[int, tuple[pd.DataFrame, Samples] | str]:
     """Tables of the chunk's files. Where the whole chunk fails, each file is tried alone."""
     if not chunk:
@@ -141,7 +159,7 @@ def _predict_chunk(
         number = next(iter(chunk))
         if isinstance(error, InputError):
             return {number: f"{error.problem}. {error.remedy}"}
-        log.exception("%s: prediction failed", files[number][1])
+        log.exception("%s: prediction failed", files[number].name)
         return {number: "it could not be predicted (internal error, see the log). Report it with that log."}
     results: dict[int, tuple[pd.DataFrame, Samples] | str] = {}
     start = 0
@@ -195,8 +213,9 @@ def _same_shape(parts: list[Samples]) -> Samples | None:
     """All samples as one where their arrays agree in shape; otherwise their tables alone; None where there are none."""
     if not parts:
         return None
-    shapes = {tuple((key, value.shape[1:]) for key, value in part.inputs.items()) for part in parts}
-    return Samples.concat(parts if len(shapes) == 1 else [Samples({}, part.table) for part in parts])
+    shapes = [(part.common, {key: value.shape[1:] for key, value in part.inputs.items()}) for part in parts]
+    alike = all(shape == shapes[0] for shape in shapes)
+    return Samples.concat(parts if alike else [Samples({}, part.table) for part in parts])
 
 
 def _panels(task: Task, table: pd.DataFrame, samples: Samples | None) -> list[Panel]:

@@ -48,6 +48,13 @@ def home() -> Path:
     return Path(chosen).expanduser().resolve() if chosen else ROOT
 
 
+def sets(task: str) -> list[str]:
+    """Names of the sets of real samples that were kept for a task, newest first."""
+    folder = home() / "data" / task
+    kept = [path for path in folder.iterdir() if (path / "recipe.json").is_file()] if folder.is_dir() else []
+    return [path.name for path in sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
 def checkpoints_dir() -> Path:
     """Where runs are made; need not exist yet."""
     return home() / "checkpoints"
@@ -210,6 +217,15 @@ class Run:
         """proc.json: the process or cluster job behind the run; written by its executor."""
         values = read_json(self.folder / "proc.json")
         return values if isinstance(values, dict) else None
+
+    def facts(self) -> dict[str, Any]:
+        """What its data were, as its task's TrainingData told; empty where it told nothing."""
+        return dict(read_json(self.folder / "facts.json") or {})
+
+    def save_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write facts.json; nothing where there are none."""
+        if facts:
+            write_json(self.folder / "facts.json", dict(facts))
 
     def sheet(self) -> dict[str, Any] | None:
         """sheet.json, the result sheet, or None before it is built."""

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lib import export, predict, runs, sheet, tasks
+from lib import cleaning, export, predict, runs, sheet, tasks
 from lib import model as models
 from lib.model import Model
 from lib.runs import Run
@@ -70,31 +70,33 @@ def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any
 
 
 def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, files, acquisition, output} -> {n, failures, skipped, files: [{path, name}]}.
+    """{task, files, acquisition, output} -> {n, failures, skipped, files: [{path, name, file}]}.
 
     `output` gets the samples and readings.parquet; what was in archives stays unpacked beside them, so that raw files
-    can be copied later.
+    can be copied later. `file` is what the samples made of a file call it: files that are read together share it.
     """
     task = tasks.get(payload["task"])
-    acquisition, output = _acquisition(task, payload), Path(payload["output"])
-    parts: list[Samples] = []
-    failures: list[tuple[str, str]] = []
+    output = Path(payload["output"])
     unpacked = output / "unpacked"
     unpacked.mkdir(parents=True, exist_ok=True)
     found = expand(_sources(payload), task.suffixes, unpacked)
-    for number, (path, name) in enumerate(found.files):
-        samples = predict.read_file(task, path, name, acquisition)
-        if isinstance(samples, str):
-            failures.append((name, samples))
-        else:
-            parts.append(samples)
-        on_progress(0.9 * (number + 1) / len(found.files), f"{number + 1} of {len(found.files)}: {name}")
-    if parts:
-        samples = Samples.concat(parts)
-        samples.save(output)
-        task.inspect(samples, acquisition).to_parquet(output / "readings.parquet")
-    files = [{"path": str(path), "name": name} for path, name in found.files]
-    return _outcome(sum(map(len, parts)), [*failures, *found.failures], found) | {"files": files}
+    seen = cleaning.inspect(task, found.files, _acquisition(task, payload), on_progress)
+    if seen.samples is not None:
+        seen.samples.save(output)
+        seen.readings.to_parquet(output / "readings.parquet")
+    files = [{"path": str(path), "name": name, "file": file} for file, raw in seen.raw.items() for path, name in raw]
+    return _outcome(len(seen.samples or ()), [*seen.failures, *found.failures], found) | {"files": files}
+
+
+def _keep(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, keep: [bool, ...], files: as `_inspect` gave, recipe, output} -> {paths}: the kept set as a new folder."""
+    task, samples = tasks.get(payload["task"]), Samples.load(Path(payload["folder"]))
+    raw: dict[str, list[tuple[Path, str]]] = {}
+    for file in payload["files"]:
+        raw.setdefault(str(file["file"]), []).append((Path(file["path"]), str(file["name"])))
+    keep = np.asarray(payload["keep"], bool)
+    paths = cleaning.write_kept(task, samples, keep, raw, str(payload["recipe"]), Path(payload["output"]))
+    return {"paths": [str(path) for path in paths]}
 
 
 def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "calibrate": _calibrate,
+    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "keep": _keep, "calibrate": _calibrate,
     "sheet": _sheet, "export": _export,
 }  # fmt: skip
 

@@ -33,7 +33,7 @@ def build(run: Run) -> dict[str, Any]:
     table = run.test_predictions()
     if table is None or table.empty:
         raise InputError(f"run {run.id}", "it has no test predictions yet", "Let the training finish, then build its sheet.")
-    task = tasks.get(run.task)
+    task = tasks.get(run.task).knowing(run.facts())
     predicted, truth, samples = (_part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
     sheet: dict[str, Any] = {
         "run": run.id, "task": run.task, "name": run.name, "created_at": datetime.now(UTC).timestamp(),

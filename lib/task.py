@@ -6,12 +6,13 @@ scores and shows any object that keeps this contract and names no task. Nothing 
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, neve
     import torch
 
 Group = Literal["data", "model", "optimiser", "compute", "visible", "hidden", "camera"]
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "calibration", "test"]
 Arrays = dict[str, np.ndarray]
 
 
@@ -83,10 +84,20 @@ class Config(BaseModel):
                 f"Valid keys: {', '.join(cls.model_fields) or 'none'}.",
             )
         try:
-            empty = {key for key, v in values.items() if v in ("", "none", "None") and _optional(cls.model_fields[key])}
-            return cls.model_validate({key: None if key in empty else v for key, v in values.items()})
+            return cls.model_validate({key: _plain(value, cls.model_fields[key]) for key, value in values.items()})
         except ValidationError as error:
             raise InputError(subject, "; ".join(_explain(e) for e in error.errors()), "Mend the value and try again.") from error
+
+
+def _plain(value: Any, field: FieldInfo) -> Any:
+    """A typed value as it is; of text, nothing for a field that may be empty, and the parts of a comma-separated list."""
+    if not isinstance(value, str):
+        return value
+    if value in ("", "none", "None") and _optional(field):
+        return None
+    if get_origin(field.annotation) is tuple:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
 
 
 def _optional(field: FieldInfo) -> bool:
@@ -145,6 +156,7 @@ class Samples:
 
     inputs: Arrays
     table: pd.DataFrame
+    common: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values that all samples share, as the axis of a spectrum
 
     def __post_init__(self) -> None:
         wrong = {key: len(value) for key, value in self.inputs.items() if len(value) != len(self.table)}
@@ -157,14 +169,16 @@ class Samples:
     def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
         """The given rows, in that order."""
         index = np.asarray(rows) if len(rows) else np.empty(0, np.intp)  # an empty list would be an array of floats
-        return Samples({k: v[index] for k, v in self.inputs.items()}, self.table.iloc[index].reset_index(drop=True))
+        inputs = {k: v[index] for k, v in self.inputs.items()}
+        return Samples(inputs, self.table.iloc[index].reset_index(drop=True), self.common)
 
     def with_columns(self, **columns: Any) -> Samples:
         """A copy whose table has these columns set."""
         return replace(self, table=self.table.assign(**columns))
 
     def save(self, folder: Path) -> None:
-        """Write one .npy per input and `table.parquet` into an existing folder."""
+        """Write one .npy per input, `table.parquet` and `common.json` into an existing folder."""
+        (folder / "common.json").write_text(json.dumps(dict(self.common)), encoding="utf-8")
         for key, value in self.inputs.items():
             np.save(folder / f"input-{key}.npy", value, allow_pickle=False)
         self.table.to_parquet(folder / "table.parquet")
@@ -174,15 +188,18 @@ class Samples:
         """Samples written by `save`, arrays memory-mapped."""
         files = sorted(folder.glob("input-*.npy"))
         inputs = {f.stem.removeprefix("input-"): np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
-        return Samples(inputs, pd.read_parquet(folder / "table.parquet"))
+        common = json.loads((folder / "common.json").read_text(encoding="utf-8"))
+        return Samples(inputs, pd.read_parquet(folder / "table.parquet"), common)
 
     @staticmethod
     def concat(parts: Sequence[Samples]) -> Samples:
-        """All parts one after another. Raises ValueError on an empty list."""
+        """All parts one after another. Raises ValueError on an empty list, or where they have not the same in common."""
         if not parts:
             raise ValueError("nothing to concatenate")
+        if any(part.common != parts[0].common for part in parts):
+            raise ValueError("samples that differ in what each set has in common cannot be one set")
         inputs = {key: np.concatenate([p.inputs[key] for p in parts]) for key in parts[0].inputs}
-        return Samples(inputs, pd.concat([p.table for p in parts], ignore_index=True))
+        return Samples(inputs, pd.concat([p.table for p in parts], ignore_index=True), parts[0].common)
 
 
 @dataclass(frozen=True)
@@ -242,7 +259,15 @@ class Calibration:
 
 
 class TrainingData(ABC):
-    """Batches by number: the same (split, epoch, index) is the same batch on any machine, worker or rank."""
+    """Batches by number: the same (split, epoch, index) is the same batch on any machine, worker or rank.
+
+    Training makes weights of `train`, chooses among them by `validation`, certifies what it promises on `calibration` (which a
+    task may leave empty) and reports on `test`.
+    """
+
+    def facts(self) -> dict[str, Any]:
+        """What the network, and whoever reads its predictions, must know of the data: plain JSON values, kept with the run."""
+        return {}
 
     @abstractmethod
     def batches(self, split: Split) -> int:
@@ -275,6 +300,13 @@ class Task(ABC):
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
+    facts: Mapping[str, Any] = {}  # of the run at hand: what its TrainingData and `certify` told, as its classes
+
+    def knowing(self, facts: Mapping[str, Any]) -> Self:
+        """This task for the model of one run, with what its data were."""
+        known = copy.copy(self)
+        known.facts = facts
+        return known
 
     # --- simulate -----------------------------------------------------------------------------------------------
     @abstractmethod
@@ -290,6 +322,15 @@ class Task(ABC):
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """Samples of one file. Raises InputError; `display_name` is what messages call the file."""
 
+    def bundles(self, files: Sequence[tuple[Path, str]]) -> list[list[int]]:
+        """Which files belong together, by their place in the list of paths and display names; by default each is alone."""
+        return [[place] for place in range(len(files))]
+
+    def read_bundle(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> Samples:
+        """Samples of files that belong together. Raises InputError."""
+        path, name = files[0]
+        return self.read(path, acquisition, name)
+
     @abstractmethod
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """Write samples as the files `read` takes, plus `truth.csv` where truth is known. Whole or not at all."""
@@ -302,6 +343,10 @@ class Task(ABC):
     @abstractmethod
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule, named as in Rules: True where the rule removes the sample."""
+
+    def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series) -> list[Panel]:
+        """Figures over all samples. Points whose `customdata` is a row number can be picked in them."""
+        return []
 
     @abstractmethod
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
@@ -349,9 +394,30 @@ class Task(ABC):
     def loss(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """Scalar training loss."""
 
+    def solve(
+        self, config: TrainConfig, data: TrainingData, say: Callable[[str], None]
+    ) -> tuple[torch.nn.Module, dict[str, Any]] | None:
+        """The fitted network of a family that needs no gradient, with further facts; None where it is to be trained.
+
+        `say` gets sentences for the log.
+        """
+        return None
+
+    def prepare(self, network: torch.nn.Module, data: TrainingData) -> None:
+        """Set what is fitted to training samples but is no weight, as the range of each input, before the first epoch."""
+        return
+
     def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
         """Set the network's calibration buffers from validation outputs, once, on the best weights."""
         return
+
+    def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
+        """Further facts from calibration samples, once, with the calibrated network: cut-offs and what they promise."""
+        return {}
+
+    def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:
+        """Network inputs of n samples like those of the run at hand, to check an exported graph with."""
+        return self.tensors(self.simulate(self.Simulation(), n, rng))
 
     # --- predict and score --------------------------------------------------------------------------------------
     @abstractmethod

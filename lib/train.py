@@ -11,14 +11,12 @@ import io
 import logging
 import math
 import os
-import signal
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,14 +24,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from lib import tasks
-from lib.model import as_tensors, load_into, physical, save_weights
+from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker
+from lib.model import load_into, physical, save_weights
 from lib.runs import Cancelled, Reporter, Run, Status, explain, find, write_atomic
-from lib.task import Arrays, InputError, Metric, Samples, Task, TrainConfig, TrainingData
+from lib.task import Arrays, InputError, Metric, Split, Task, TrainConfig, TrainingData
 
-CACHE_BYTES = 512 * 2**20  # validation samples up to this size stay in memory
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 WARMUP_SHARE = 0.03  # of all optimiser steps
 CLIP_NORM = 1.0
@@ -69,19 +67,29 @@ def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None, f
 
 
 def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
-    task = tasks.get(run.task)
-    config = task.Training.parse(run.config(), subject=f"run {run.id}")
+    config = tasks.get(run.task).Training.parse(run.config(), subject=f"run {run.id}")
     torch.set_num_threads(config.threads or max(1, _cores() // (config.devices if config.accelerator == "cpu" else 1)))
     checkpoint = run.folder / LAST if resume and (run.folder / LAST).exists() else None
     fresh = {} if checkpoint else {"epoch": 0, "step": 0, "best_value": None, "best_epoch": None, "loss": None}
-    goal = {"metric": task.monitor.name, "unit": task.monitor.unit, "goal": task.monitor.goal}
+    monitor = tasks.get(run.task).monitor
+    goal = {"metric": monitor.name, "unit": monitor.unit, "goal": monitor.goal}
     reporter.update(write=True, epochs=config.epochs, **goal, **fresh)
+    data = tasks.get(run.task).training_data(config)
+    task = _informed(run, data.facts())
+    bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs)
+    solved = task.solve(config, data, reporter.log.info)
+    if solved is not None:
+        network, facts = solved
+        learner = Learner(_informed(run, {**task.facts, **facts}), config, network, data, bookkeeper)
+        learner.solved()
+        _finish(run, learner, bookkeeper, reporter, torch.device("cpu"))
+        return
     torch.manual_seed(config.seed)
     network = task.network(config)
     if config.start_from and checkpoint is None:
         load_into(network, find(config.start_from, run.task).folder / "model.safetensors", f"run {config.start_from}")
-    data = task.training_data(config)
-    bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs)
+    if checkpoint is None:
+        task.prepare(network, data)
     learner = Learner(task, config, network, data, bookkeeper)
     trainer = _trainer(run, config, bookkeeper)
     trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
@@ -89,8 +97,14 @@ def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
         _finish(run, learner, bookkeeper, reporter, trainer.strategy.root_device)
 
 
+def _informed(run: Run, facts: Mapping[str, Any]) -> Task:
+    """The task that knows these facts, which are written into the run's folder."""
+    run.save_facts(facts)
+    return tasks.get(run.task).knowing(facts)
+
+
 def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, device: torch.device) -> None:
-    """Best weights, their uncertainty fitted on validation, then the test data: once."""
+    """Best weights; their uncertainty fitted on validation, promises certified on calibration; then the test data: once."""
     books.close()
     if books.best_value is None:
         problem = f"{books.metric.name} was never a number on validation"
@@ -102,8 +116,12 @@ def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, d
     value = f"{books.best_value:.6g} {books.metric.unit}".strip()
     extra = {"epoch": str(books.best_epoch), books.metric.name: value, "uncertainty": "calibrated on validation"}
     save_weights(run, network, extra)
+    if learner.data.batches("calibration"):
+        promised = task.certify(*_predictions(learner, device, "calibration"))
+        learner.task = _informed(run, {**task.facts, **promised})
+    tables = dict(zip(("predicted.", "true.", "sample."), _predictions(learner, device, "test")))
     buffer = io.BytesIO()
-    _test_predictions(learner, device).to_parquet(buffer)
+    pd.concat([table.add_prefix(prefix) for prefix, table in tables.items()], axis=1).to_parquet(buffer)
     write_atomic(run.folder / "test_predictions.parquet", buffer.getvalue())
     reporter.log.info("done: best epoch %s, %s %s", books.best_epoch, books.metric.name, value)
 
@@ -120,20 +138,17 @@ def _validation_outputs(learner: Learner, device: torch.device) -> tuple[torch.T
     return torch.cat(outputs), {key: torch.cat([part[key] for part in targets]) for key in targets[0]}
 
 
-def _test_predictions(learner: Learner, device: torch.device) -> pd.DataFrame:
-    """Columns `predicted.*`, `true.*` and `sample.*` (the samples' own table and the baselines), one row per test sample."""
+def _predictions(learner: Learner, device: torch.device, split: Split) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Predicted and true values, and the samples' own table with the baselines: one row per sample of the split."""
     task, network = learner.task, learner.network.to(device)
-    parts = []
-    for index in range(learner.data.batches("test")):
-        samples = learner.data.batch("test", 0, index)
-        frames = [
-            task.decode(physical(task, network, samples, device=device), samples).add_prefix("predicted."),
-            task.truth(samples).add_prefix("true."),
-            samples.table.add_prefix("sample."),
-            task.baselines(samples).add_prefix("sample."),
-        ]
-        parts.append(pd.concat([frame.reset_index(drop=True) for frame in frames], axis=1))
-    return pd.concat(parts, ignore_index=True)
+    parts: list[tuple[pd.DataFrame, ...]] = []
+    for index in range(learner.data.batches(split)):
+        samples = learner.data.batch(split, 0, index)
+        known = [table.reset_index(drop=True) for table in (samples.table, task.baselines(samples))]
+        predicted = task.decode(physical(task, network, samples, device=device), samples)
+        parts.append((predicted, task.truth(samples), pd.concat(known, axis=1)))
+    predicted, truth, table = (pd.concat(part, ignore_index=True) for part in zip(*parts, strict=True))
+    return predicted, truth, table
 
 
 def _cores() -> int:
@@ -196,98 +211,6 @@ class WholeFileIO(TorchCheckpointIO):
             raise InputError(str(path), "this checkpoint is damaged", "Delete it to train from the start.") from error
 
 
-# --- data: batches by number ----------------------------------------------------------------------------------------
-
-
-class Shard(NamedTuple):
-    """Which batch, and which of its rows: part `part` of `parts`."""
-
-    epoch: int
-    number: int
-    part: int = 0
-    parts: int = 1
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step takes. Lightning moves it to the device through `to`."""
-
-    inputs: dict[str, torch.Tensor]
-    targets: dict[str, torch.Tensor]
-    samples: Samples | None = None
-
-    def to(self, device: torch.device | str, **_: Any) -> Batch:
-        """The same batch with its tensors on a device."""
-        inputs = {key: value.to(device) for key, value in self.inputs.items()}
-        return Batch(inputs, {key: value.to(device) for key, value in self.targets.items()}, self.samples)
-
-
-class ShardSampler(Sampler[Shard]):
-    """The batches of one epoch that this rank takes.
-
-    Whole batches are dealt in turn; those left over at the end are split by rows. Every rank takes the same number of
-    steps and every sample is seen once.
-    """
-
-    def __init__(self, batches: int, rank: int = 0, world: int = 1) -> None:
-        self.batches, self.rank, self.world, self.epoch = batches, rank, world, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        whole, left = divmod(self.batches, self.world)
-        return whole + left
-
-    def __iter__(self) -> Iterator[Shard]:
-        dealt = self.batches - self.batches % self.world
-        yield from (Shard(self.epoch, index) for index in range(self.rank, dealt, self.world))
-        yield from (Shard(self.epoch, index, self.rank, self.world) for index in range(dealt, self.batches))
-
-
-class TrainSource(Dataset[Batch]):
-    """Training batches, made anew for each epoch in whatever process asks."""
-
-    def __init__(self, task: Task, data: TrainingData) -> None:
-        self.task, self.data = task, data
-
-    def __getitem__(self, shard: Shard) -> Batch:
-        samples = self.data.batch("train", shard.epoch, shard.number)
-        if shard.parts > 1:
-            rows = np.arange(shard.part, len(samples), shard.parts)
-            samples = samples.take(rows if len(rows) else np.array([shard.part % len(samples)]))
-        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)))
-
-
-def _as_loader_worker(_number: int) -> None:
-    """In a loader worker: the trainer decides when it ends, also when Ctrl-C reaches the whole group."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class ValidationSource(Dataset[Batch]):
-    """Validation batches: the same in every epoch, so kept in memory while they fit."""
-
-    def __init__(self, task: Task, data: TrainingData) -> None:
-        self.task, self.data = task, data
-        self.kept: dict[int, Samples] = {}
-        self.kept_bytes = 0
-
-    def __len__(self) -> int:
-        return self.data.batches("validation")
-
-    def __getitem__(self, index: int) -> Batch:
-        samples = self.kept.get(index)
-        if samples is None:
-            samples = self.data.batch("validation", 0, index)
-            size = sum(value.nbytes for value in samples.inputs.values())
-            if self.kept_bytes + size <= CACHE_BYTES:
-                self.kept[index] = samples
-                self.kept_bytes += size
-        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)), samples)
-
-
 # --- the learner: what Lightning drives -----------------------------------------------------------------------------
 
 
@@ -310,7 +233,7 @@ class Learner(pl.LightningModule):
         source, workers = TrainSource(self.task, self.data), self.config.loader_workers
         return DataLoader(
             source, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
-            worker_init_fn=_as_loader_worker,
+            worker_init_fn=as_loader_worker,
         )  # fmt: skip
 
     def _sampler(self) -> ShardSampler:
@@ -344,12 +267,26 @@ class Learner(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Collect loss, outputs and predicted beside true values."""
+        self._score(batch)
+
+    def _score(self, batch: Batch) -> None:
         assert batch.samples is not None
         output = self.network(**batch.inputs)
         loss = self.task.loss(output, batch.targets)
         named: Callable[..., dict[str, torch.Tensor]] = self.network.physical  # type: ignore[assignment]
         arrays: Arrays = {key: value.float().cpu().numpy() for key, value in named(**batch.inputs).items()}
         self.scored.add(float(loss), self.task.decode(arrays, batch.samples), self.task.truth(batch.samples))
+
+    @torch.no_grad()
+    def solved(self) -> None:
+        """Enter a network that was fitted without gradient into the books, as one epoch."""
+        self.network.eval()
+        begin = time.monotonic()
+        for index in range(len(self.validation)):
+            self._score(self.validation[index])
+        values = {"epoch": 1.0} | self.scored.values(self.task) | {"seconds": time.monotonic() - begin}
+        self.books.enter(values, 0, self)
+        self.books.tell(1, epochs=1)
 
     def train_loss(self) -> float:
         """Mean loss of the epoch over all ranks. Raises InputError once it is no longer a number."""
@@ -461,24 +398,33 @@ class Bookkeeper(pl.Callback):
         values = {"epoch": float(epoch + 1), "train_loss": pl_module.train_loss()} | pl_module.scored.values(pl_module.task)
         values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["seconds"] = time.monotonic() - self.epoch_started
-        self._judge(values[self.metric.name], epoch, pl_module)
-        self.rows.append(values)
+        self.enter(values, epoch, pl_module)
         if trainer.is_global_zero:
-            self._write_metrics()
             for key, value in values.items():
                 self.events.add_scalar(key, value, epoch + 1)
             self.events.flush()
-            self.reporter.log.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
         trainer.save_checkpoint(self.run.folder / LAST)
-        best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
-        self.reporter.update(write=True, epoch=epoch + 1, step=0, loss=values["train_loss"], **best)
+        self.tell(epoch + 1, loss=values["train_loss"])
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._exhausted(epoch), all=False)
+
+    def enter(self, values: dict[str, float], epoch: int, learner: Learner) -> None:
+        """A finished epoch's figures: judge the weights, write metrics.csv and the log."""
+        self._judge(values[self.metric.name], epoch, learner)
+        self.rows.append(values)
+        if self.reporter.active:
+            self._write_metrics()
+            self.reporter.log.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+
+    def tell(self, epoch: int, **more: Any) -> None:
+        """What status.json says after so many epochs."""
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        self.reporter.update(write=True, epoch=epoch, step=0, **best, **more)
 
     def _judge(self, value: float, epoch: int, learner: Learner) -> None:
         """Keep the weights if they are the best so far; lower the learning rate on a plateau."""
         if math.isfinite(value) and (self.best_value is None or self.metric.better(value, self.best_value)):
             self.best_value, self.best_epoch, self.plateau_since = value, epoch + 1, epoch
-            if learner.trainer.is_global_zero:
+            if self.reporter.active:
                 save_weights(self.run, learner.network, {"epoch": str(epoch + 1), "uncertainty": "not yet calibrated"})
         elif epoch - self.plateau_since >= PLATEAU_EPOCHS:
             self.lr_factor, self.plateau_since = self.lr_factor * PLATEAU_FACTOR, epoch

@@ -11,7 +11,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -235,3 +235,25 @@ def _size(count: int) -> str:
             break
         value, unit = value / 1000, bigger
     return f"{value:.3g} {unit}"
+
+
+def numbered(names: Sequence[str], mark: str, same: Callable[[str], str]) -> list[str]:
+    """Names with a number put before the ending of those that are the `same` as one before."""
+    used: set[str] = set()
+    result = []
+    for name in names:
+        ending = re.search(r"(?<=.)\.[^./\\ ]{1,12}$", name)
+        at = ending.start() if ending else len(name)
+        candidate, number = name, 1
+        while same(candidate) in used:
+            number += 1
+            candidate = f"{name[:at]}{mark.format(number)}{name[at:]}"
+        used.add(same(candidate))
+        result.append(candidate)
+    return result
+
+
+def archive_names(names: Sequence[str]) -> list[str]:
+    """Display names as names inside a ZIP that unpack anywhere: no folders, no odd characters, no two alike."""
+    safe = [re.sub(r"[^\w .()+=,@-]", "_", re.split(r"[/\\]", name)[-1]).strip(". ") or "file" for name in names]
+    return numbered(safe, "-{}", str.lower)

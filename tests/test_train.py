@@ -13,10 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from lib import model, runs, train
+from lib import batches, model, runs, train
+from lib.batches import ShardSampler, TrainSource, ValidationSource
 from lib.runs import Cancelled, Run, Status
-from lib.task import InputError, Task
-from lib.train import ShardSampler, TrainSource, ValidationSource
+from lib.task import InputError, Samples, Task
 
 
 def make(task: Task, name: str = "run", **settings: Any) -> Run:
@@ -49,6 +49,27 @@ def test_a_finished_run_has_everything(toy: Task) -> None:
     assert status.best_epoch == table.loc[table["rmse_v"].idxmin(), "epoch"]
     assert run.has_model() and (run.folder / "last.ckpt").exists() and list(run.folder.glob("events.out.tfevents.*"))
     assert "done: best epoch" in run.log()
+
+
+def test_what_the_data_and_the_calibration_samples_told_is_kept_with_the_run(toy: Task) -> None:
+    run = make(toy)
+    train.fit(run)
+    facts = run.facts()
+    assert facts["n_readings"] == 8 and facts["certified_on"] == 32
+    assert model.load(run, toy).task.facts == facts
+    assert toy.facts == {}, "the task itself knows nothing of one run"
+
+
+def test_a_family_without_gradient_is_done_after_one_epoch(toy: Task) -> None:
+    run = make(toy, model="plain mean", epochs=9)
+    status = train.fit(run)
+    assert (status.state, status.epoch, status.epochs, status.reason) == ("done", 1, 1, "")
+    assert run.facts()["solved"] is True
+    assert status.best_value == pytest.approx(run.metrics()["rmse_v"].iloc[0])
+    readings = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    table = pd.DataFrame({"file": "x", "note": ""}, index=range(5))
+    predicted = model.load(run, toy).predict(Samples({"readings": readings}, table))
+    np.testing.assert_allclose(predicted["mean_v"], readings.mean(1), atol=1e-5)
 
 
 def test_a_run_is_done_only_after_its_last_step(toy: Task) -> None:
@@ -191,7 +212,7 @@ def test_start_from_takes_the_weights_of_another_run(toy: Task) -> None:
     [
         ({"data_file": "/nowhere/train.h5"}, "there is no such file. Download it first."),
         ({"start_from": "no-such-run"}, "there is no such run"),
-        ({"model": "huge"}, "Choose weighted or deep"),
+        ({"model": "huge"}, "Choose weighted, deep or plain mean"),
     ],
 )
 def test_bad_settings_are_a_failed_run_with_a_reason(toy: Task, settings: dict[str, Any], reason: str) -> None:
@@ -310,7 +331,7 @@ def test_validation_batches_are_made_once(toy: Task, monkeypatch: pytest.MonkeyP
     for _ in range(3):
         assert sum(len(source[i].targets["mean_v"]) for i in range(len(source))) == 32
     assert set(calls.values()) == {1}
-    monkeypatch.setattr(train, "CACHE_BYTES", 0)
+    monkeypatch.setattr(batches, "CACHE_BYTES", 0)
     poor = ValidationSource(toy, data)
     assert torch.equal(poor[0].inputs["readings"], poor[0].inputs["readings"])
     assert calls[0] == 3

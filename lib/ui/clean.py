@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,19 +13,21 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
+from lib import recipe
 from lib.figures import themed
-from lib.task import Samples, Task
-from lib.ui import recipe
+from lib.recipe import Hand
+from lib.runs import home
+from lib.task import InputError, Samples, Task
 from lib.ui.calibrate import calibrate_section
 from lib.ui.columns import column_config
 from lib.ui.contact import PER_PAGE, compose, sheet_figure
-from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, theme
-from lib.ui.files import Source, archive_names, choose, counted, private_folder, show_failures, show_skipped, zip_files
+from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
+from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_skipped, zip_files, zip_folder
 from lib.ui.forms import config_form, entries, fill_form
 from lib.ui.panels import show_panels
 from lib.ui.predict import acquisition_form, acquisition_key
-from lib.ui.recipe import Hand
 from lib.ui.work import begin, busy, finished, warm_up
+from lib.uploads import archive_names
 
 MAX_ZIP_BYTES = 1024**3
 Show = Literal["all", "kept", "dropped"]
@@ -41,7 +44,7 @@ class Inspection:
     readings: pd.DataFrame
     failures: list[dict[str, str]]
     skipped: list[dict[str, str]]
-    raw: dict[str, Path]  # file as in the readings: its untouched original
+    raw: list[dict[str, str]]  # untouched originals: path, name, and file as in the readings
     hands: list[Hand] = field(default_factory=lambda: [{}])
     digests_: dict[str, str] = field(default_factory=dict)
 
@@ -58,8 +61,15 @@ class Inspection:
     def digests(self) -> dict[str, str]:
         """SHA-256 of every raw file, computed once."""
         if not self.digests_:
-            self.digests_ = {name: recipe.digest(self.raw[name]) for name in dict.fromkeys(self.files)}
+            self.digests_ = {file: recipe.digest(paths) for file, paths in self.originals().items()}
         return self.digests_
+
+    def originals(self) -> dict[str, list[Path]]:
+        """The raw files behind each file of the readings."""
+        found: dict[str, list[Path]] = {}
+        for raw in self.raw:
+            found.setdefault(raw["file"], []).append(Path(raw["path"]))
+        return found
 
 
 def clean_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
@@ -125,7 +135,7 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
         st.session_state[_key(task, "refused")] = failures
         return
     path = Path(folder.name)
-    raw = {str(file["name"]): Path(file["path"]) for file in value["files"]}
+    raw = [{key: str(file[key]) for key in ("path", "name", "file")} for file in value["files"]]
     readings = pd.read_parquet(path / "readings.parquet")
     skipped = list(value.get("skipped", []))
     inspection = Inspection(source, acquisition, folder, Samples.load(path), readings, failures, skipped, raw)
@@ -155,7 +165,7 @@ def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) 
     st.subheader("Samples", anchor=False, divider="gray")
     _samples(task, inspection, flags, keep)
     st.subheader("Export", anchor=False, divider="gray")
-    _export(task, inspection, rules, flags, keep)
+    _export(task, inspection, worker, rules, flags, keep)
     _recipe_upload(task)
     if type(task).calibrate is not Task.calibrate:
         st.subheader("Calibrate", anchor=False, divider="gray")
@@ -308,38 +318,88 @@ def _by_hand(task: Task, inspection: Inspection, picked: Sequence[int]) -> None:
 
 
 # --- export ----------------------------------------------------------------------------------------------------------
-def _export(task: Task, inspection: Inspection, rules: dict[str, Any], flags: pd.DataFrame, keep: pd.Series) -> None:
-    """The kept raw files with the recipe, the recipe alone, the readings."""
-    files = inspection.files
-    chosen = list(dict.fromkeys(file for file, kept in zip(files, keep) if kept))
-    size = sum(inspection.raw[file].stat().st_size for file in chosen)
+def _export(
+    task: Task, inspection: Inspection, worker: WorkerLike, rules: dict[str, Any], flags: pd.DataFrame, keep: pd.Series
+) -> None:
+    """The kept set as a download or as a set of this bench, the recipe alone, the readings."""
 
     def text() -> str:
+        files = inspection.files
         return recipe.build(task, rules, inspection.acquisition, files, inspection.digests(), flags, inspection.hand)
 
-    def archive() -> bytes:
-        names = archive_names(["recipe.json", *chosen])[1:]
-        raw = ((name, inspection.raw[file].read_bytes()) for name, file in zip(names, chosen))
-        return zip_files([("recipe.json", text().encode()), *raw])
-
-    with st.container(horizontal=True):
-        st.download_button(
-            f"Kept set: {counted(len(chosen))}, {size / 1e6:.3g} MB", archive, f"{task.name}-kept.zip", "application/zip",
-            key=_key(task, "zip"), on_click="ignore", icon=":material/folder_zip:", type="primary",
-            disabled=not chosen or size > MAX_ZIP_BYTES,
-            help="ZIP of the untouched raw files of every kept sample, and recipe.json.",
-        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if len(set(inspection.files)) == len(inspection.files):
+            _kept_files(task, inspection, text, keep)
+        else:
+            _kept_table(task, inspection, worker, text, keep)
         st.download_button(
             "Recipe", text, "recipe.json", "application/json",
             key=_key(task, "recipe"), on_click="ignore", icon=":material/receipt_long:",
-            help="Rules, instrument settings, every file by its SHA-256, what was kept or dropped and why.",
+            help="Rules, instrument settings, every file by its SHA-256, what was dropped and why.",
         )  # fmt: skip
         st.download_button(
             "Readings as CSV", lambda: _readings_csv(inspection, flags, keep), f"{task.name}-readings.csv", "text/csv",
             key=_key(task, "csv"), on_click="ignore", icon=":material/csv:",
         )  # fmt: skip
-    if size > MAX_ZIP_BYTES:
-        st.caption("The kept files are too large for one ZIP in the browser. Take the recipe: it names each file with its hash.")
+    kept_in = st.session_state.get(_key(task, "kept-in"))
+    if kept_in is not None and kept_in.is_dir():
+        _where_kept(task, kept_in)
+
+
+def _kept_files(task: Task, inspection: Inspection, text: Callable[[], str], keep: pd.Series) -> None:
+    """Untouched files of the kept samples in one ZIP."""
+    originals = inspection.originals()
+    chosen = [file for file, kept in zip(inspection.files, keep) if kept]
+    size = sum(originals[file][0].stat().st_size for file in chosen)
+
+    def archive() -> bytes:
+        names = archive_names(["recipe.json", *chosen])[1:]
+        raw = ((name, originals[file][0].read_bytes()) for name, file in zip(names, chosen))
+        return zip_files([("recipe.json", text().encode()), *raw])
+
+    too_large = size > MAX_ZIP_BYTES
+    told = "ZIP of the untouched raw files of every kept sample, and recipe.json."
+    st.download_button(
+        f"Kept set: {counted(len(chosen))}, {size / 1e6:.3g} MB", archive, f"{task.name}-kept.zip", "application/zip",
+        key=_key(task, "zip"), on_click="ignore", icon=":material/folder_zip:", type="primary",
+        disabled=not chosen or too_large,
+        help="Too large for one ZIP in the browser: take the recipe, it names each file with its hash." if too_large else told,
+    )  # fmt: skip
+
+
+def _kept_table(task: Task, inspection: Inspection, worker: WorkerLike, text: Callable[[], str], keep: pd.Series) -> None:
+    """A name and a button that writes the kept samples, with the recipe, where trainings find them."""
+    name = st.text_input("Name of the kept set", f"clean-{time.strftime('%Y%m%d')}", key=_key(task, "set-name"), width=240)
+    n = int(keep.sum())
+    pressed = st.button(
+        f"Save the kept set: {n:,} samples", key=_key(task, "save"), icon=":material/save:", type="primary", disabled=not n,
+        help="Writes the kept samples and recipe.json into the bench's data folder. The raw files stay as they are.",
+    )  # fmt: skip
+    if not pressed:
+        return
+    if archive_names([name]) != [name] or name.startswith("."):
+        raise InputError(f"name {name!r}", "it cannot be the name of a folder", "Use letters, digits, - and _.")
+    folder = home() / "data" / task.name / name
+    payload = {
+        "task": task.name, "folder": inspection.folder.name, "keep": keep.tolist(), "files": inspection.raw, "recipe": text(),
+        "output": str(folder),
+    }  # fmt: skip
+    with st.spinner("Writing the kept set …", show_time=True):
+        worker.request("keep", payload)
+    st.session_state[_key(task, "kept-in")] = folder
+
+
+def _where_kept(task: Task, folder: Path) -> None:
+    """Where the set lies, and what can be done with it."""
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(f":material/check: Saved as the set **{plain(folder.name)}** in `{folder}` ({size / 1e6:.3g} MB).")
+        stage_link(task.name, "train", "Train on it", icon=":material/model_training:", data=folder.name)
+        if size <= MAX_ZIP_BYTES:
+            st.download_button(
+                "Download it", lambda: zip_folder(folder), f"{folder.name}.zip", "application/zip",
+                key=_key(task, "set-zip"), on_click="ignore", icon=":material/folder_zip:",
+            )  # fmt: skip
 
 
 def _readings_csv(inspection: Inspection, flags: pd.DataFrame, keep: pd.Series) -> str:

@@ -21,6 +21,7 @@ import streamlit as st
 from lib.runs import data_dir
 from lib.task import InputError, Task
 from lib.ui.context import plain
+from lib.uploads import numbered
 
 MAX_FILES = 20_000
 MAX_FOLDERS = 300
@@ -132,23 +133,7 @@ def _suffix(name: str) -> str:
 
 def unique(names: Sequence[str]) -> list[str]:
     """The names, those that came before as `name (2).tif`, `name (3).tif` …"""
-    return _numbered(names, " ({})", lambda name: name)
-
-
-def _numbered(names: Sequence[str], mark: str, same: Callable[[str], str]) -> list[str]:
-    """Names with a number put before the ending of those that are the `same` as one before."""
-    used: set[str] = set()
-    result = []
-    for name in names:
-        ending = re.search(r"(?<=.)\.[^./\\ ]{1,12}$", name)
-        at = ending.start() if ending else len(name)
-        candidate, number = name, 1
-        while same(candidate) in used:
-            number += 1
-            candidate = f"{name[:at]}{mark.format(number)}{name[at:]}"
-        used.add(same(candidate))
-        result.append(candidate)
-    return result
+    return numbered(names, " ({})", lambda name: name)
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -230,9 +215,3 @@ def zip_files(files: Iterable[tuple[str, bytes]]) -> bytes:
         for name, content in files:
             archive.writestr(name, content)
     return buffer.getvalue()
-
-
-def archive_names(names: Sequence[str]) -> list[str]:
-    """Display names as names inside a ZIP that unpack anywhere: no folders, no odd characters, no two alike."""
-    safe = [re.sub(r"[^\w .()+=,@-]", "_", re.split(r"[/\\]", name)[-1]).strip(". ") or "file" for name in names]
-    return _numbered(safe, "-{}", str.lower)

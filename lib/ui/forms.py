@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from lib.task import Config, InputError
 from lib.ui.context import show_error
 
-Kind = Literal["choice", "switch", "integer", "number", "text"]
+Kind = Literal["choice", "switch", "integer", "number", "text", "list"]
 GROUP_TITLES = {  # in the order of a form
     "": "Settings", "model": "Model", "data": "Data", "camera": "Camera", "visible": "Visible", "hidden": "Hidden",
     "optimiser": "Optimiser", "compute": "Compute",
@@ -98,6 +98,8 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...], bool]:
     inner = next(part for part in parts if part is not type(None))
     if typing.get_origin(inner) is Literal:
         return "choice", typing.get_args(inner), optional
+    if typing.get_origin(inner) is tuple:
+        return "list", (), optional
     kinds: dict[Any, Kind] = {bool: "switch", int: "integer", float: "number"}
     return kinds.get(inner, "text"), (), optional
 
@@ -234,8 +236,11 @@ def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[A
         return _choice(entry, key, choices)
     if entry.kind == "switch":
         return st.toggle(entry.label, key=key, help=entry.help)
-    if entry.kind == "text":
-        return st.text_input(entry.label, key=key, help=entry.help, max_chars=500)
+    if entry.kind in ("text", "list"):
+        if not isinstance(st.session_state[key], str):
+            st.session_state[key] = ", ".join(map(str, st.session_state[key]))
+        told = "separated by commas" if entry.kind == "list" else None
+        return st.text_input(entry.label, key=key, help=entry.help, max_chars=500, placeholder=told)
     if sliders and entry.kind == "number" and not entry.optional:
         slider = _log_slider(entry, key) if entry.log else _fraction_slider(entry, key)
         if slider is not None:
@@ -248,7 +253,10 @@ def _choice(entry: Entry, key: str, choices: Mapping[str, Sequence[Any]]) -> Any
     empty = [None] if entry.optional and None not in options else []
     if st.session_state[key] not in [*options, *empty]:
         options.append(st.session_state[key])
-    return st.selectbox(entry.label, [*empty, *options], key=key, help=entry.help, format_func=_choice_text)
+    own = entry.kind == "text"  # the choices are only suggestions
+    return st.selectbox(
+        entry.label, [*empty, *options], key=key, help=entry.help, format_func=_choice_text, accept_new_options=own
+    )
 
 
 def _choice_text(value: Any) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from lib.runs import create
+from lib.runs import create, sets
 from lib.task import Task
 from lib.ui.actions import ask, run_actions, show_asked
 from lib.ui.context import Jobs, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import loss_curves, monitor_curve, words
-from lib.ui.forms import config_form
+from lib.ui.forms import config_form, fill_form
 from lib.ui.panels import show_figure
 from lib.ui.rundata import Overview, metrics_of, overview, overviews, seconds_per_sample
 from lib.ui.theme import duration, state_badge
@@ -37,10 +37,14 @@ def train_page(task: Task, jobs: Jobs) -> None:
 def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
     st.subheader("New run", anchor=False)
     start = st.container(border=True)
-    models = [""] + [row.run.id for row in rows if row.run.has_model()]
+    key = f"{task.name}-train"
+    offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
+    if "data" in task.Training.model_fields:
+        offered["data"] = ["", *sets(task.name)]
+        _take_linked_set(key)
     values = config_form(
-        task.Training, f"{task.name}-train", task.training_presets, columns=2, first_preset=True,
-        folded=("optimiser", "compute"), choices={"start_from": models}, subject="training settings",
+        task.Training, key, task.training_presets, columns=2, first_preset=True,
+        folded=("optimiser", "compute"), choices=offered, subject="training settings",
     )  # fmt: skip
     with start:
         name = st.text_input("Name", key=f"{task.name}-train-name", max_chars=60, placeholder="optional, to find it again")
@@ -56,6 +60,14 @@ def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
         set_query("run", run.id)
         st.toast(f"Started {run.id}", icon=":material/play_arrow:")
         st.rerun()
+
+
+def _take_linked_set(key: str) -> None:
+    """`?data=` in the address chooses the set to train on, once."""
+    linked = query("data")
+    if linked and linked != st.session_state.get(f"{key}:linked"):
+        st.session_state[f"{key}:linked"] = linked
+        fill_form(key, {"data": linked})
 
 
 def _executor(jobs: Jobs, key: str) -> str | None:

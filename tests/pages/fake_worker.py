@@ -47,7 +47,19 @@ class FakeWorker:
             samples, output = Samples.concat(parts), Path(payload["output"])
             samples.save(output)
             self.task.inspect(samples, known).to_parquet(output / "readings.parquet")
-        return {"n": sum(map(len, parts)), "failures": failures, "files": payload["files"]}
+        bad = {failure["file"] for failure in failures}
+        files = [{**file, "file": file["name"]} for file in payload["files"] if file["name"] not in bad]
+        return {"n": sum(map(len, parts)), "failures": failures, "files": files}
+
+    def _keep(self, payload):
+        output = Path(payload["output"])
+        if output.exists():
+            raise InputError(str(output), "there is such a folder already", "Choose another name.")
+        output.mkdir(parents=True)
+        samples = Samples.load(Path(payload["folder"])).take(np.flatnonzero(payload["keep"]))
+        self.task.write(samples, output)
+        (output / "recipe.json").write_text(payload["recipe"])
+        return {"paths": [str(path) for path in output.iterdir()]}
 
     def _predict(self, payload):
         parts, failures, _ = self._read(payload)

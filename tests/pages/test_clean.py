@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import recipe, runs
 from lib.task import InputError, Task
-from lib.ui import files, recipe
+from lib.ui import files
 from lib.ui.calibrate import rounded, training_values
 from lib.ui.clean import Inspection
 from lib.ui.contact import COLUMNS, PER_PAGE, compose, sheet_figure
@@ -140,12 +141,12 @@ def test_recipe_reproduces_the_set_under_other_names(loaded, toy: Task, open_pag
     pick(loaded, [0])
     loaded.button(key="toy-clean-keep").click().run()
     content = recipe_of(loaded, toy)
-    kept = [sample["file"] for sample in json.loads(content)["samples"] if sample["kept"]]
+    kept = [entry["file"] for entry in json.loads(content)["files"] if not entry["dropped"]]
     assert [Path(name).name for name in kept] == ["r0.npy", "r2.npy", "r4.npy"]
 
     other = open_page("clean")
     raw = inspection(loaded).raw
-    others = [(f"renamed-{n}.npy", path.read_bytes(), "") for n, (name, path) in enumerate(raw.items()) if "bad" not in name]
+    others = [(f"renamed-{n}.npy", Path(file["path"]).read_bytes(), "") for n, file in enumerate(raw)]
     other.file_uploader(key="toy-clean-files-upload").set_value(others).run()
     other.button(key=READ).click().run()
     other.file_uploader(key="toy-clean-recipe-upload").upload("recipe.json", content).run()
@@ -159,8 +160,8 @@ def test_recipe_with_other_instrument_waits_for_reading(loaded, toy: Task):
     wanted = json.loads(recipe_of(loaded, toy))
     wanted["acquisition"] = {"offset_v": 0.25}
     wanted["rules"] = {"max_spread_v": 50.0}
-    wanted["samples"][2] |= {"by_hand": False, "kept": False}
-    wanted["samples"][0]["kept"] = True
+    wanted["files"][2] |= {"by_hand": {"0": False}, "dropped": {"0": "dropped by hand"}}
+    wanted["files"][0]["dropped"] = {}
     loaded.file_uploader(key="toy-clean-recipe-upload").upload("recipe.json", json.dumps(wanted).encode()).run()
     loaded.button(key="toy-clean-recipe-apply").click().run()
     assert "Read its files now" in texts(loaded)
@@ -176,10 +177,15 @@ def test_recipe_with_other_instrument_waits_for_reading(loaded, toy: Task):
         (b"nonsense", "not a recipe"),
         (b"[]", "not a recipe"),
         (b'{"format": "else", "samples": []}', "not a recipe"),
-        (b'{"format": "lightbench-recipe", "samples": [{}]}', "not a recipe"),
+        (b'{"format": "lightbench-recipe", "version": 2, "task": "toy", "files": [{}]}', "not a recipe"),
+        (
+            b'{"format": "lightbench-recipe", "version": 2, "task": "toy", '
+            b'"files": [{"file": "a", "sha256": "b", "samples": 1, "dropped": {}, "by_hand": {"0": "yes"}}]}',
+            "not a recipe",
+        ),
         (b'{"format": "lightbench-recipe", "version": 99, "task": "toy", "samples": []}', "version"),
-        (b'{"format": "lightbench-recipe", "version": 1, "task": "other", "samples": []}', "belongs to the task"),
-        (b'{"format": "lightbench-recipe", "version": 1, "task": "toy", "rules": {"x": 1}, "samples": []}', "unknown key"),
+        (b'{"format": "lightbench-recipe", "version": 2, "task": "other", "files": []}', "belongs to the task"),
+        (b'{"format": "lightbench-recipe", "version": 2, "task": "toy", "rules": {"x": 1}, "files": []}', "unknown key"),
         (b"[" * 100_000, "not a recipe"),
         (b"\xff\xfe", "not a recipe"),
     ],
@@ -305,3 +311,27 @@ def test_training_values_are_checked(toy: Task):
     assert training_values(toy, {"n_train": 7})["n_train"] == 7
     with pytest.raises(InputError, match="n_train"):
         training_values(toy, {"n_train": -7})
+
+
+def test_kept_rows_of_a_table_become_a_set_to_train_on(open_page: Open, toy: Task, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(6, 8)).astype(np.float32)
+    table[2] *= 100  # breaks max_spread_v
+    buffer = io.BytesIO()
+    np.save(buffer, table)
+    page = open_page("clean")
+    page.file_uploader(key="toy-clean-files-upload").set_value([("many.npy", buffer.getvalue(), "")]).run()
+    page.button(key=READ).click().run()
+    assert kept_metric(page) == "5 of 6"
+    page.text_input(key="toy-clean-set-name").set_value("../up").run()
+    page.button(key="toy-clean-save").click().run()
+    assert "cannot be the name of a folder" in page.error[-1].value
+    page.text_input(key="toy-clean-set-name").set_value("monday").run()
+    page.button(key="toy-clean-save").click().run()
+    assert not page.exception
+    folder = runs.home() / "data" / "toy" / "monday"
+    wanted = json.loads((folder / "recipe.json").read_text())
+    assert wanted["files"][0]["samples"] == 6 and list(wanted["files"][0]["dropped"]) == ["2"]
+    assert "monday" in texts(page) and runs.sets("toy") == ["monday"]
+    page.button(key="toy-clean-save").click().run()
+    assert "there is such a folder already" in page.error[-1].value

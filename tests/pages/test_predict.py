@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import uploads
 from lib.task import InputError, Task
 from lib.ui import files
 from lib.ui.columns import heading, value_columns
@@ -205,7 +206,7 @@ def test_folders_list_the_tasks_own_first(toy: Task, readings: Path, home: Path)
 
 def test_archive_names_are_plain_and_unlike():
     given = ["../../a.tif", "b/a.tif", "A.TIF", "x<y>|z.tif", "..", "ü β.tif"]
-    safe = files.archive_names(given)
+    safe = uploads.archive_names(given)
     assert safe == ["a.tif", "a-2.tif", "A-3.TIF", "x_y__z.tif", "file", "ü β.tif"]
     with zipfile.ZipFile(io.BytesIO(files.zip_files((name, b"") for name in safe))) as archive:
         assert archive.testzip() is None

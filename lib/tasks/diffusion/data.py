@@ -103,7 +103,7 @@ class SimulatedClips(TrainingData):
 
     def batches(self, split: Split) -> int:
         """How many batches the split has in one epoch."""
-        return math.ceil(self.sizes[split] / self.config.batch_size)
+        return math.ceil(self.sizes.get(split, 0) / self.config.batch_size)
 
     def batch(self, split: Split, epoch: int, index: int) -> Samples:
         """Batch `index`, the same on any machine."""

@@ -5,7 +5,7 @@ A file is an .npy array of shape (8,) or (n, 8), in volts. The network is a weig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 N_READINGS = 8
 FOLDER = Path(__file__).parent
-SPLIT_CODES: dict[Split, int] = {"train": 1, "validation": 2, "test": 3}
+SPLIT_CODES: dict[Split, int] = {"train": 1, "validation": 2, "test": 3, "calibration": 4}
 
 
 class Simulation(Config):
@@ -46,7 +46,7 @@ class Rules(Config):
 class Training(TrainConfig):
     """Toy training."""
 
-    model: str = option("weighted", "Model family: weighted or deep", group="model")
+    model: str = option("weighted", "Model family: weighted, deep or plain mean", group="model")
     epochs: int = option(3, "Passes over the training data", unit="epochs", group="optimiser", ge=1, le=10_000)
     batch_size: int = option(16, "Samples per optimiser step", unit="samples", group="optimiser", ge=1, le=4096)
     learning_rate: float = option(0.05, "Peak step size of AdamW", group="optimiser", log=True, gt=0, le=1)
@@ -65,6 +65,9 @@ class ToyData(TrainingData):
         self.config = config
         if config.data_file and not Path(config.data_file).exists():
             raise InputError(config.data_file, "there is no such file", "Download it first.")
+
+    def facts(self) -> dict[str, Any]:
+        return {"n_readings": N_READINGS}
 
     def batches(self, split: Split) -> int:
         n = self.config.n_train if split == "train" else self.config.n_test
@@ -132,6 +135,7 @@ class Toy(Task):
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "weighted mean": {"model": "weighted"},
         "deep": {"model": "deep", "learning_rate": 0.003},
+        "plain mean": {"model": "plain mean", "epochs": 1},
     }
 
     def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
@@ -163,9 +167,9 @@ class Toy(Task):
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         paths = []
-        for name, row in zip(samples.table["file"], samples.inputs["readings"], strict=True):
-            paths.append(folder / name)
-            np.save(paths[-1], row, allow_pickle=False)
+        for name, rows in samples.table.groupby("file").indices.items():
+            paths.append(folder / str(name))
+            np.save(paths[-1], samples.inputs["readings"][rows].squeeze(), allow_pickle=False)
         if "mean_v" in samples.table:
             paths.append(folder / "truth.csv")
             samples.table.to_csv(paths[-1], index=False)
@@ -194,8 +198,8 @@ class Toy(Task):
 
     def network(self, config: TrainConfig) -> torch.nn.Module:
         assert isinstance(config, Training)
-        if config.model not in ("weighted", "deep"):
-            raise InputError("model", f"there is no model {config.model!r}", "Choose weighted or deep.")
+        if config.model not in ("weighted", "deep", "plain mean"):
+            raise InputError("model", f"there is no model {config.model!r}", "Choose weighted, deep or plain mean.")
         return _network(config)
 
     def tensors(self, samples: Samples) -> Arrays:
@@ -211,6 +215,22 @@ class Toy(Task):
     def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
         residual = (outputs[:, 0] - targets["mean_v"]) * (-outputs[:, 1]).exp()
         network.get_buffer("log_scale").copy_(residual.abs().quantile(0.68).log().reshape(1))
+
+    def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
+        return {"calibration_bias_v": float((predicted["mean_v"] - truth["mean_v"]).mean()), "certified_on": len(samples)}
+
+    def solve(
+        self, config: TrainConfig, data: TrainingData, say: Callable[[str], None]
+    ) -> tuple[torch.nn.Module, dict[str, Any]] | None:
+        if config.model != "plain mean":
+            return None
+        import torch
+
+        say("nothing to train: a plain mean")
+        network = self.network(config)
+        for parameter in network.parameters():
+            torch.nn.init.constant_(parameter, 0.0 if parameter.shape == (1,) else 1 / N_READINGS)
+        return network, {"solved": True}
 
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
         mean, sigma = outputs["mean_v"], outputs["sigma_v"]

@@ -1,0 +1,90 @@
+"""Real files in, readings of each sample out; and the samples that were kept as a set of their own."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.predict import bundled, read_bundle
+from lib.recipe import rows_of
+from lib.task import Config, InputError, Samples, Task
+from lib.uploads import archive_names
+
+Progress = Callable[[float, str], None]
+File = tuple[Path, str]  # where it lies, and what messages and tables call it
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Files that were read: their samples and readings, and why the others were not."""
+
+    samples: Samples | None  # None where no file could be read
+    readings: pd.DataFrame
+    failures: list[tuple[str, str]]  # display name, sentence
+    raw: dict[str, list[File]]  # `file` of the samples: the untouched files they come from
+
+
+def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress: Progress) -> Inspection:
+    """Read files one after another; a bad one stops nothing. `on_progress` gets the finished share, 0 to 1, and a text."""
+    parts: list[Samples] = []
+    failures: list[tuple[str, str]] = []
+    raw: dict[str, list[File]] = {}
+    bundles = bundled(task, files)
+    for number, bundle in enumerate(bundles):
+        on_progress(0.9 * number / len(bundles), f"{number + 1} of {len(bundles)}: {bundle.name}")
+        samples = read_bundle(task, bundle, acquisition)
+        if isinstance(samples, str):
+            failures.append((bundle.name, samples))
+        elif parts and samples.common != parts[0].common:
+            failures.append((bundle.name, "its axes are not those of the files before it. Clean it on its own."))
+        else:
+            parts.append(samples)
+            raw[bundle.name] = list(bundle.files)
+    if not parts:
+        return Inspection(None, pd.DataFrame(), failures, raw)
+    together = Samples.concat(parts) if len(parts) > 1 else parts[0]
+    on_progress(0.9, "looking at every sample")
+    return Inspection(together, task.inspect(together, acquisition), failures, raw)
+
+
+def write_kept(
+    task: Task, samples: Samples, keep: np.ndarray, raw: Mapping[str, Sequence[File]], recipe: str, folder: Path
+) -> list[Path]:
+    """Write the kept samples and `recipe.json` into a new folder, whole or not at all; returns the files.
+
+    `keep` (n,) booleans. Files that hold one sample each are copied as they are; of tables with many, the kept rows are written.
+    Raises InputError where nothing is kept or the folder is there already.
+    """
+    if not keep.any():
+        raise InputError("the kept set", "no sample is kept", "Keep at least one and try again.")
+    if folder.exists():
+        raise InputError(str(folder), "there is such a folder already", "Choose another name.")
+    rows = rows_of([str(file) for file in samples.table["file"]])
+    alone = all(len(places) == 1 and len(raw[file]) == 1 for file, places in rows.items())
+    unfinished = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
+    try:
+        unfinished.mkdir(parents=True)
+        if alone:
+            _copy([raw[file][0] for file, (row,) in rows.items() if keep[row]], unfinished)
+        else:
+            task.write(samples.take(np.flatnonzero(keep)), unfinished)
+        (unfinished / "recipe.json").write_text(recipe, encoding="utf-8")
+        unfinished.rename(folder)
+    except OSError as error:
+        raise InputError(str(folder), f"it cannot be written ({error.strerror or error})", "Choose another place.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sorted(folder.iterdir())
+
+
+def _copy(files: Sequence[File], folder: Path) -> None:
+    """Copy files under names that no two share and no file system refuses."""
+    names = archive_names(["recipe.json", *(name for _, name in files)])[1:]
+    for (path, _), name in zip(files, names, strict=True):
+        shutil.copyfile(path, folder / name)
