@@ -176,7 +176,7 @@ def _values(model: Model, samples: Samples) -> pd.DataFrame:
     notes = [samples.table["note"], *(table.pop("note") for table in tables if "note" in table)]
     values = pd.concat(tables, axis=1)
     values = values.loc[:, ~values.columns.duplicated()].assign(file=samples.table["file"].to_numpy())
-    said = [[str(n) for n in row if isinstance(n, str) and n] for row in zip(*notes)]
+    said = [[part for n in row if isinstance(n, str) and n for part in n.split("; ")] for row in zip(*notes)]
     return values.assign(note=["; ".join(dict.fromkeys(row)) for row in said]).reindex(columns=_columns(model.task))
 
 

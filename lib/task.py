@@ -236,6 +236,14 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class View:
+    """A panel that is made when it is asked for."""
+
+    title: str
+    make: Callable[[], Panel]
+
+
+@dataclass(frozen=True)
 class Metric:
     """A figure of merit; its unit is in its name too."""
 
@@ -344,8 +352,8 @@ class Task(ABC):
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule, named as in Rules: True where the rule removes the sample."""
 
-    def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series) -> list[Panel]:
-        """Figures over all samples. Points whose `customdata` is a row number can be picked in them."""
+    def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
+        """What the samples look like together. Points whose `customdata` is a row number can be picked in the figures."""
         return []
 
     @abstractmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -17,19 +18,21 @@ from lib import recipe
 from lib.figures import themed
 from lib.recipe import Hand
 from lib.runs import home
-from lib.task import InputError, Samples, Task
+from lib.task import Config, InputError, Samples, Task
 from lib.ui.calibrate import calibrate_section
 from lib.ui.columns import column_config
 from lib.ui.contact import PER_PAGE, compose, sheet_figure
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
 from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_skipped, zip_files, zip_folder
 from lib.ui.forms import config_form, entries, fill_form
+from lib.ui.overview import has_overview, show_overview
 from lib.ui.panels import show_panels
 from lib.ui.predict import acquisition_form, acquisition_key
 from lib.ui.work import begin, busy, finished, warm_up
 from lib.uploads import archive_names
 
 MAX_ZIP_BYTES = 1024**3
+TABLE_ROWS = 5000  # more make every click slow
 Show = Literal["all", "kept", "dropped"]
 
 
@@ -163,7 +166,7 @@ def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) 
     with right:
         _counts(task, flags, keep, inspection.hand)
     st.subheader("Samples", anchor=False, divider="gray")
-    _samples(task, inspection, flags, keep)
+    _samples(task, inspection, task.Rules.parse(rules), flags, keep)
     st.subheader("Export", anchor=False, divider="gray")
     _export(task, inspection, worker, rules, flags, keep)
     _recipe_upload(task)
@@ -195,16 +198,19 @@ def _counts(task: Task, flags: pd.DataFrame, keep: pd.Series, hand: Hand) -> Non
         st.caption(f"Changed by hand: {sum(hand.values())} kept, {len(hand) - sum(hand.values())} dropped.")
 
 
-def _samples(task: Task, inspection: Inspection, flags: pd.DataFrame, keep: pd.Series) -> None:
-    """Contact sheet or table; what is picked there can be kept, dropped and looked at."""
+def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFrame, keep: pd.Series) -> None:
+    """Overview, contact sheet or table; what is picked there can be kept, dropped and looked at."""
+    views = [*(["Overview"] if has_overview(task) else []), "Contact sheet", "Table"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(
-            "View", ["Contact sheet", "Table"], default="Contact sheet", required=True,
+            "View", views, default=views[0], required=True,
             key=_key(task, "view"), persist_state="session",
         )  # fmt: skip
-        show: Show = st.segmented_control(
-            "Show", ["all", "kept", "dropped"], default="all", required=True, key=_key(task, "show"), persist_state="session"
-        )
+        show: Show = "all"
+        if view != "Overview":
+            show = st.segmented_control(
+                "Show", ["all", "kept", "dropped"], default="all", required=True, key=_key(task, "show"), persist_state="session"
+            )
         pick = "clicks"
         if view == "Contact sheet":
             pick = st.segmented_control(
@@ -215,11 +221,14 @@ def _samples(task: Task, inspection: Inspection, flags: pd.DataFrame, keep: pd.S
                 key=_key(task, "pick"),
                 persist_state="session",
             )
-    rows = [row for row in range(len(keep)) if show == "all" or bool(keep.iloc[row]) == (show == "kept")]
+    rows = list(range(len(keep))) if show == "all" else np.flatnonzero(keep == (show == "kept")).tolist()
     if not rows:
         empty_state(f"No sample is {show}.")
         return
-    if view == "Table":
+    if view == "Overview":
+        over = task.overview(inspection.samples, inspection.readings, keep, rules)
+        picked = show_overview(over, _key(task, "overview"), _turn(task))
+    elif view == "Table":
         picked = _table(task, inspection, rows, flags, keep)
     else:
         picked = _contact_sheet(task, inspection, rows, flags, keep, frame=pick == "a frame")
@@ -278,11 +287,13 @@ def _table(task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.Da
     readings.insert(3, "why", why)
     if "note" not in readings and "note" in inspection.samples.table:
         readings["note"] = inspection.samples.table["note"].to_numpy()
-    shown = readings.iloc[list(rows)]
+    shown = readings.iloc[list(rows)[:TABLE_ROWS]]
     event: Any = st.dataframe(
         shown, column_config=column_config(task, shown), hide_index=True, on_select="rerun", selection_mode="multi-row",
         key=_key(task, f"table-{hash(tuple(rows))}-{_turn(task)}"), width="stretch", lazy=False,
     )  # fmt: skip
+    if len(rows) > TABLE_ROWS:
+        st.caption(f"The first {TABLE_ROWS:,} of {len(rows):,} rows; **Readings as CSV** below has all of them.")
     st.caption("Pick rows at their left edge to look at a sample, or to keep or drop several together.")
     return [rows[int(index)] for index in event["selection"]["rows"] if int(index) < len(rows)]
 

@@ -62,6 +62,9 @@ class Simulation(Config):
         0.03, "Relative spread of the intensity when a cell is taken out and put back", group="instrument", ge=0, le=0.5
     )
 
+    population: bool = option(
+        False, "Draw barrels of all classes, measured on both instruments over the years, instead of this one", group="population"
+    )
     ok_share: float = option(0.66, "Share of barrels without a defect", group="population", ge=0, le=1)
     crochet_share: float = option(0.16, "Share of barrels with a trace of a defect", group="population", ge=0, le=1)
     defect_strength: float = option(
@@ -105,6 +108,7 @@ class Simulation(Config):
 
 SIMULATION_PRESETS: dict[str, dict[str, Any]] = {
     "amber, OK": {},
+    "a whole population": {"population": True},
     "late season, bud": {"quality": "VR5", "colour": 1.8, "phenolics": 0.7},
     "burnt": {"quality": "NC14", "colour": 2.0},
     "golden, early season": {"colour": 0.4, "phenolics": 1.4, "maillard": 0.7},

@@ -45,6 +45,30 @@ _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"ccopy_reg\n", 
 _log = logging.getLogger(__name__)
 
 
+def home() -> Path:
+    """Folder of `data/` and of the cache: LIGHTBENCH_HOME, else the repository; as `lib.runs`, which a task may not import."""
+    chosen = os.environ.get("LIGHTBENCH_HOME", "")
+    return Path(chosen).expanduser().resolve() if chosen else Path(__file__).parents[3]
+
+
+def cache_folder() -> Path:
+    """Where tables that were read are kept, so that they open at once the next time."""
+    return home() / "cache"
+
+
+def bundles(names: Sequence[str]) -> list[list[int]]:
+    """Places of the names that are read together: the fluorimeter's files of one folder; any other file is alone."""
+    sets: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        folder, _, base = name.replace("\\", "/").rpartition("/")
+        sets.setdefault(f"{folder}/" if belongs(base) else name, []).append(place)
+    found = []
+    for places in sets.values():
+        whole = is_original([names[place].replace("\\", "/").rpartition("/")[2] for place in places])
+        found += [places] if whole else [[place] for place in places]
+    return sorted(found)
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 def read(
     paths: Path | Sequence[Path],

@@ -16,6 +16,7 @@ SAMPLE, GROUP, INSTRUMENT, DATE = "sample", "group", "instrument", "measured_at"
 SEVERITY, TYPE, PROVENANCE = "severity", "defect_type", "provenance"  # NC VR CROCHET OK; 0 1 2 4 5 6 11–14; who said so
 SEVERITIES = ("NC", "VR", "CROCHET", "OK")
 TYPES = (0, 1, 2, 4, 5, 6, 11, 12, 13, 14)
+TRUE_COLUMNS = ("true_severity", "true_defect_type")  # what only a simulation knows
 INSPECTOR, ALGORITHM = "inspector", "algorithm"  # values of PROVENANCE
 
 

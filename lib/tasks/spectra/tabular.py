@@ -23,6 +23,7 @@ from lib.tasks.spectra.table import EXCITATIONS, Channel, SpectraTable
 
 MAX_TABLE_BYTES = 2 * 2**30  # of spectra in memory: 400,000 samples of 1338 points
 SATURATED = 62_900.0  # counts: the fluorimeter's plateau is at about 62,996
+NEGATIVE_SHARE = 0.05  # of the highest value: less is noise about zero
 NOTED_ROWS = 4096  # samples looked at together
 
 Progress = Callable[[float, str], None]
@@ -193,7 +194,11 @@ def sample_notes(channels: tuple[Channel, ...]) -> tuple[list[str], np.ndarray]:
             constant = (low == high) | np.isnan(low)
             dull[first : first + len(part)] &= constant
             saturated = high >= SATURATED if channel.name in EXCITATIONS else np.zeros(len(part), bool)
-            for words, where in (("negative", low < 0), ("saturated", saturated), ("constant", low == high)):
+            for words, where in (
+                ("negative", low < -NEGATIVE_SHARE * np.abs(high)),
+                ("saturated", saturated),
+                ("constant", low == high),
+            ):
                 for row in np.flatnonzero(where):
                     said[first + row].append(f"{channel.name} {words}")
             for row in np.flatnonzero(missing):

@@ -1,0 +1,223 @@
+"""Task `spectra`: quality class of a sample from its fluorescence. This file only joins the task's parts to the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from lib.task import Arrays, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
+from lib.tasks.spectra import (
+    arrays,
+    checks,
+    clean,
+    clean_views,
+    predict_views,
+    sample_views,
+    sheet_views,
+    simulate_views,
+    verdicts,
+)  # fmt: skip
+from lib.tasks.spectra import files as tables
+from lib.tasks.spectra.columns import Columns
+from lib.tasks.spectra.config import SIMULATION_PRESETS, Simulation
+from lib.tasks.spectra.settings import TRAINING_PRESETS, Rules, Training
+from lib.tasks.spectra.simulate import simulate_samples, simulate_table
+from lib.tasks.spectra.table import TRUE_COLUMNS
+
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLES = Path(__file__).parents[3] / "data" / "spectra" / "examples"
+FITTING, CERTIFYING = 11, 12  # seeds of what is drawn at random beside the batches
+
+
+class Spectra(Task):
+    """Class of a sample from fluorescence spectra, with a calibrated probability and a decision that keeps a promise."""
+
+    name = "spectra"
+    title = "Spectra"
+    summary = "Which samples may pass without being tasted, read from their fluorescence, at a stated risk."
+    input_label = "table of spectra (CSV, TSV, Parquet, HDF5)"
+    output_label = "quality class with its probability and a decision"
+    icon = ":material/ssid_chart:"
+    suffixes = tables.SUFFIXES
+    monitor = Metric("macro_f1", "", "max")
+    labels: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "predicted": ("Class", ""),
+        "prediction_set": ("Classes that cannot be ruled out", ""),
+        "decision": ("Decision", ""),
+        "t2": ("Distance within the model (T², 1 is the edge of training)", ""),
+        "q": ("Distance from the model (Q, 1 is the edge of training)", ""),
+    }
+
+    Simulation, Acquisition, Rules, Training = Simulation, Columns, Rules, Training
+    simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = SIMULATION_PRESETS
+    training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = TRAINING_PRESETS
+
+    def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
+        """N samples of one barrel, or of a whole population."""
+        assert isinstance(config, Simulation)
+        table = simulate_table(config, n, rng) if config.population else simulate_samples(config, n, rng)
+        return arrays.as_samples(table, "spectra.parquet")
+
+    def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
+        """One sample in all channels, what each substance adds, the classes of a small population."""
+        assert isinstance(config, Simulation)
+        return simulate_views.simulation_panels(config, rng)
+
+    def bundles(self, files: Sequence[tuple[Path, str]]) -> list[list[int]]:
+        """The fluorimeter's files of one set belong together; any other table is alone."""
+        return tables.bundles([name for _, name in files])
+
+    def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
+        """One table."""
+        return self.read_bundle([(path, display_name or path.name)], acquisition)
+
+    def read_bundle(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> Samples:
+        """One table, or the files of one set; columns as the user named them, as the file says, or as they are called."""
+        assert isinstance(acquisition, Columns)
+        columns = acquisition if acquisition != Columns() else None
+        paths, names = [path for path, _ in files], [name for _, name in files]
+        reading = tables.read(paths, columns, names=names, cache=tables.cache_folder())
+        return arrays.as_samples(reading.table, names[0])
+
+    def write(self, samples: Samples, folder: Path) -> list[Path]:
+        """`spectra.parquet`; what only a simulation knows goes into truth.csv."""
+        table = arrays.as_table(samples)
+        known = [column for column in TRUE_COLUMNS if column in table.rows]
+        paths = [tables.write(arrays.without(table, known), folder / "spectra.parquet")]
+        if known:
+            paths.append(folder / "truth.csv")
+            table.rows[["sample", *known]].to_csv(paths[-1], index=False)
+        return paths
+
+    def inspect(self, samples: Samples, acquisition: Config) -> pd.DataFrame:
+        """Maximum, integral, plateau, gaps, duplicates and distance of each sample's spectra."""
+        return clean.inspect(samples)
+
+    def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
+        """One boolean column per rule."""
+        assert isinstance(rules, Rules)
+        return clean.flag(readings, rules)
+
+    def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
+        """The whole table: integrals, maxima, classes, drift, correlations, principal components, extremes, checks."""
+        assert isinstance(rules, Rules)
+        check = View("Checks", lambda: checks.check_panel(samples, readings))
+        return [*clean_views.views(samples, readings, keep, rules=rules), check]
+
+    def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
+        """The curves of one sample."""
+        return sample_views.thumbnail(samples, row)
+
+    def sample_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
+        """One sample over the table's median, its readings, and what preprocessing would make of it."""
+        return sample_views.sample_panels(samples, row)
+
+    def training_data(self, config: TrainConfig) -> TrainingData:
+        """A table, or a simulated population, in four parts."""
+        from lib.tasks.spectra.data import TableData
+
+        assert isinstance(config, Training)
+        return TableData(config)
+
+    def network(self, config: TrainConfig) -> torch.nn.Module:
+        """The family's network for the channels and classes of the run."""
+        from lib.tasks.spectra.families import build
+
+        assert isinstance(config, Training)
+        return build(config, self.facts)
+
+    def solve(
+        self, config: TrainConfig, data: TrainingData, say: Callable[[str], None]
+    ) -> tuple[torch.nn.Module, dict[str, Any]] | None:
+        """Linear families and the best of them, chosen by inner cross-validation on training rows."""
+        from lib.tasks.spectra import direct
+        from lib.tasks.spectra.data import TableData
+
+        assert isinstance(config, Training) and isinstance(data, TableData)
+        if not config.gradient_free:
+            return None
+        spectra, tabular, codes, groups = data.everything("train")
+        rng = np.random.default_rng([config.seed, FITTING])
+        return direct.fit(config, spectra, tabular, codes, groups, rng, data.facts(), say)
+
+    def prepare(self, network: torch.nn.Module, data: TrainingData) -> None:
+        """Range of each point, tabular scale, and the components that tell what is like the training spectra."""
+        from lib.tasks.spectra.data import TableData
+        from lib.tasks.spectra.networks import Classifier
+
+        assert isinstance(network, Classifier) and isinstance(data, TableData)
+        spectra, tabular, _, _ = data.everything("train")
+        network.fit_inputs(spectra, tabular, np.random.default_rng([data.config.seed, FITTING]))
+
+    def tensors(self, samples: Samples) -> Arrays:
+        """`spectra` (n, P) of the run's channels side by side, and `tabular` (n, T) where it takes any."""
+        return arrays.model_inputs(samples, self.facts)
+
+    def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:
+        """Spectra about the class means of the run."""
+        return arrays.trial_inputs(self.facts, n, rng)
+
+    def targets(self, samples: Samples) -> Arrays:
+        """Class shares and weight of each sample."""
+        from lib.tasks.spectra import learning
+
+        return learning.targets(samples, self.facts)
+
+    def loss(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Weighted cross-entropy."""
+        from lib.tasks.spectra import learning
+
+        return learning.loss(output, targets)
+
+    def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
+        """The temperature that makes probabilities of validation samples right on average."""
+        from lib.tasks.spectra import learning
+        from lib.tasks.spectra.networks import Classifier
+
+        assert isinstance(network, Classifier)
+        network.set_temperature(learning.fit_temperature(outputs.numpy(), targets["code"].numpy()))
+
+    def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
+        """Cut-offs and prediction sets that keep a promise at a stated risk."""
+        return verdicts.certify(predicted, truth, samples, self.facts, np.random.default_rng(CERTIFYING))
+
+    def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
+        """Class, probabilities, prediction set, decision, domain and note of each sample."""
+        return verdicts.decode(outputs, samples, self.facts)
+
+    def truth(self, samples: Samples) -> pd.DataFrame:
+        """The recorded class as a prediction without doubt."""
+        return verdicts.truth(samples, self.facts)
+
+    def score(self, predicted: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
+        """Macro-F1, accuracy, balanced accuracy, area under the ROC curve, log loss, calibration error."""
+        return verdicts.score(predicted, truth)
+
+    def baselines(self, samples: Samples) -> pd.DataFrame:
+        """Nothing beside the model: the classical methods are models here."""
+        return pd.DataFrame(index=range(len(samples)))
+
+    def prediction_columns(self) -> tuple[str, ...]:
+        """Columns of predictions.csv, with the classes of the run."""
+        return verdicts.prediction_columns(self.facts)
+
+    def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
+        """Decisions, probabilities, spectra over the class means, distance to the training data."""
+        return predict_views.prediction_panels(table, samples, self.facts)
+
+    def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
+        """What a lab signs: calibration, confusion, cut-offs and what they kept, sets, errors, strata."""
+        return sheet_views.sheet_panels(predicted, truth, samples, self.facts)
+
+    def example(self) -> list[Path]:
+        """A small simulated table that ships."""
+        return sorted(EXAMPLES.glob("*.parquet"))
+
+
+TASK = Spectra()

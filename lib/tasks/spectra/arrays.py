@@ -1,0 +1,88 @@
+"""A table of spectra as the bench's samples and back, and as the arrays that a network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.task import Arrays, InputError, Samples
+from lib.tasks.spectra.axes import resample
+from lib.tasks.spectra.columns import NOTE
+from lib.tasks.spectra.table import Channel, SpectraTable
+
+
+def as_samples(table: SpectraTable, file: str) -> Samples:
+    """One input per channel, (n, P) float32; axes and units in `common["channels"]`; `rows` with file and note as the table."""
+    notes = table.rows[NOTE].fillna("") if NOTE in table.rows else ""
+    rows = table.rows.reset_index(drop=True).assign(file=file, note=notes)
+    described = [{"name": c.name, "unit": c.axis_unit, "axis": [float(x) for x in c.axis]} for c in table.channels]
+    first = ["file", "note"]
+    rows = rows[[*first, *(name for name in rows if name not in first)]]
+    return Samples({c.name: c.values for c in table.channels}, rows, {"channels": described})
+
+
+def as_table(samples: Samples) -> SpectraTable:
+    """The table that `as_samples` was given."""
+    channels = tuple(
+        Channel(c["name"], np.asarray(c["axis"]), samples.inputs[c["name"]], c["unit"]) for c in samples.common["channels"]
+    )
+    return SpectraTable(channels, samples.table.drop(columns="file"))
+
+
+def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
+    """What the network of a run takes: `spectra` (n, P), its channels side by side, and `tabular` (n, T) where it has any.
+
+    `facts` are the run's: "channels" (name, unit, axis) and "tabular" (column names). Channels are brought to the model's axis;
+    a tabular value that is missing is NaN, which the network fills. Raises InputError naming a channel or column that lacks.
+    """
+    table = as_table(samples)
+    name = str(samples.table["file"].iloc[0]) if len(samples) else "table"
+    parts = [_on_axis(table, wanted, name) for wanted in facts["channels"]]
+    arrays = {"spectra": np.concatenate(parts, axis=1, dtype=np.float32)}
+    missing = [column for column in facts["tabular"] if column not in samples.table]
+    if missing:
+        problem = f"lacks the column {', '.join(map(repr, missing))}, which this model takes beside the spectra"
+        raise InputError(name, problem, "Add the column, or choose a model that needs spectra alone.")
+    if facts["tabular"]:
+        columns = [pd.to_numeric(samples.table[column], errors="coerce").to_numpy(np.float32) for column in facts["tabular"]]
+        arrays["tabular"] = np.stack(columns, 1)
+    return arrays
+
+
+def _on_axis(table: SpectraTable, wanted: Mapping[str, Any], name: str) -> np.ndarray:
+    """(n, P) of one channel on the model's axis."""
+    there = ", ".join(c.name for c in table.channels)
+    try:
+        channel = table.channel(wanted["name"])
+    except KeyError as error:
+        remedy = "Add it, or choose a model that was trained without it."
+        raise InputError(name, f"lacks channel {wanted['name']} (it has {there})", remedy) from error
+    axis = np.asarray(wanted["axis"])
+    if np.array_equal(channel.axis, axis):
+        return channel.values
+    return resample(channel, axis, name)[0].values
+
+
+def without(table: SpectraTable, columns: Sequence[str]) -> SpectraTable:
+    """The table without some columns of its rows."""
+    return replace(table, rows=table.rows.drop(columns=list(columns)))
+
+
+def trial_inputs(facts: Mapping[str, Any], n: int, rng: np.random.Generator) -> Arrays:
+    """Network inputs of n samples like those of a run: class means of `facts["class_means"]`, brighter or dimmer, with noise."""
+    classes = rng.integers(len(facts["classes"]), size=n)
+    gain = np.exp(rng.normal(0, 0.2, (n, 1)))
+    parts = []
+    for channel in facts["channels"]:
+        means = facts["class_means"][channel["name"]]
+        curves = np.array([means[name] for name in facts["classes"]])[classes]
+        noise = 0.02 * np.abs(curves).max(initial=1e-6) * rng.normal(size=curves.shape)
+        parts.append(gain * curves + noise)
+    arrays = {"spectra": np.concatenate(parts, axis=1, dtype=np.float32)}
+    if facts["tabular"]:
+        arrays["tabular"] = rng.normal(size=(n, len(facts["tabular"]))).astype(np.float32)
+    return arrays

@@ -1,0 +1,344 @@
+"""From a table of spectra to batches: classes, groups, a four-way split, and rows gathered batch by batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.splits import FINEST, Parts, absent, folds, four_way, leaks, numbered, warnings_of
+from lib.task import InputError, Samples, Split, TrainingData
+from lib.tasks.spectra.arrays import as_samples
+from lib.tasks.spectra.augment import augment, check_zero_points
+from lib.tasks.spectra.config import Simulation
+from lib.tasks.spectra.files import SUFFIXES, cache_folder, home, read
+from lib.tasks.spectra.learning import CLASSES, CODE, LABEL, RESERVED, class_weights, for_training
+from lib.tasks.spectra.settings import Training
+from lib.tasks.spectra.simulate import simulate_table
+from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SEVERITY, TRUE_COLUMNS, TYPE, SpectraTable
+from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, classify, settle_rare
+
+ROOT = Path(__file__).resolve().parents[3]
+SIMULATED, SPLIT, ORDER, CHANGE = range(1, 5)  # streams of random numbers under one seed
+KEPT = "spectra.parquet"  # what `Task.write` calls the table of a kept set
+MEAN_ROWS = 500  # enough for a class mean
+SCANNED_ROWS = 4096  # looked at together
+_UNIT = {"specimen": "specimen", "instrument": "instrument", "date": "day", "nothing": "row"}
+
+
+# --- where the table comes from ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Source:
+    """A table, what it is called in tables, where it is from, whether it was simulated, and what was done to read it."""
+
+    table: SpectraTable
+    name: str
+    origin: str
+    simulated: bool
+    notes: tuple[str, ...] = ()
+
+
+def located(data: str) -> Path:
+    """The file or folder of a set kept under `data/spectra/`, with or without its ending, or of a path.
+
+    Raises InputError listing the sets there are.
+    """
+    folders = [home() / "data" / "spectra", ROOT / "data" / "spectra"]
+    for folder in (*folders, Path.cwd()):  # an absolute path stays what it is
+        for ending in ("", *SUFFIXES):
+            path = Path(f"{folder / Path(data).expanduser()}{ending}")
+            if _exists(path):
+                kept = path / KEPT
+                return kept if _exists(kept) else path
+    sets = sorted({p.name for f in folders if f.is_dir() for p in f.iterdir() if p.is_dir() or p.suffix in SUFFIXES})
+    there = f"Sets kept: {', '.join(sets[:20])}." if sets else "No set is kept yet."
+    remedy = f"{there} Give the path of a file or folder, or leave it empty to train on a simulated population."
+    raise InputError(f"data {data!r}", "there is no such file, folder or kept set", remedy)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def load(config: Training) -> Source:
+    """The table that a training names, or the simulated population of its seed. Raises InputError as `located`, `files.read`."""
+    if not config.data:
+        rng = np.random.default_rng([config.seed, SIMULATED])
+        origin = f"simulated population of {config.simulated_samples} samples, seed {config.seed}"
+        return Source(simulate_table(Simulation(), config.simulated_samples, rng), "simulated", origin, True)
+    path = located(config.data)
+    reading = read(path, cache=cache_folder())
+    simulated = TRUE_COLUMNS[0] in reading.table.rows or "simulated" in path.name.casefold()
+    return Source(reading.table, path.name, str(path), simulated, reading.notes)
+
+
+# --- what of it is used -----------------------------------------------------------------------------------------------
+def chosen(table: SpectraTable, channels: Sequence[str], name: str) -> SpectraTable:
+    """The table with these channels, in this order; all of them where none is named. Raises InputError listing what there is."""
+    if not channels:
+        return table
+    there = {c.name: c for c in table.channels}
+    if unknown := [wanted for wanted in channels if wanted not in there]:
+        raise InputError(name, f"has no channel {', '.join(unknown)}", f"Channels: {', '.join(there)}.")
+    if len(set(channels)) < len(channels):
+        raise InputError("channels", "a channel is named twice", "Name each channel once.")
+    return SpectraTable(tuple(there[wanted] for wanted in channels), table.rows)
+
+
+def check_tabular(rows: pd.DataFrame, config: Training, name: str) -> None:
+    """Raises InputError where a tabular column is missing, holds no number, or is the label itself."""
+    answers = (SEVERITY, TYPE, *TRUE_COLUMNS, config.column)
+    numeric = [str(c) for c in rows if pd.api.types.is_numeric_dtype(rows[c]) and c not in answers]
+    for column in config.tabular:
+        if column not in rows:
+            problem, remedy = f"has no column {column!r}", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
+        elif column in answers:
+            problem, remedy = f"column {column!r} tells the label, so a model needs no spectra", "Choose other columns."
+        elif column in RESERVED:
+            problem, remedy = f"column {column!r} has a name that training uses itself", "Rename the column."
+        elif pd.to_numeric(rows[column], errors="coerce").isna().all():
+            problem, remedy = f"column {column!r} holds no number", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
+        else:
+            continue
+        raise InputError(name, problem, remedy)
+
+
+def complete(table: SpectraTable) -> np.ndarray:
+    """Which samples have a finite value at every point of every channel, (n,) bool."""
+    whole = np.ones(len(table), bool)
+    for channel in table.channels:
+        for first in range(0, len(table), SCANNED_ROWS):
+            part = slice(first, first + SCANNED_ROWS)
+            whole[part] &= np.isfinite(channel.values[part].sum(axis=1, dtype=np.float64))
+    return whole
+
+
+def specimens_of(rows: pd.DataFrame) -> np.ndarray:
+    """The specimen of each row (n,): GROUP, else SAMPLE, else the row itself."""
+    column = next((c for c in (GROUP, SAMPLE) if c in rows), None)
+    return np.arange(len(rows)) if column is None else rows[column].to_numpy(object)
+
+
+def groups_of(rows: pd.DataFrame, config: Training, name: str) -> np.ndarray | None:
+    """What must stay together (n,), empty where unknown; None for nothing. Raises InputError where the table does not tell."""
+    if config.group_by == "nothing":
+        return None
+    if config.group_by == "specimen":
+        return specimens_of(rows)
+    column = INSTRUMENT if config.group_by == "instrument" else DATE
+    values = rows[column] if column in rows else pd.Series([], dtype=object)
+    if column == DATE:
+        values = pd.to_datetime(values, errors="coerce").dt.strftime("%Y-%m-%d")
+    if not (values.notna() & (values.astype(str) != "")).any():
+        remedy = "Choose group_by = specimen, or name the column on the Clean page."
+        raise InputError(name, f"does not tell the {config.group_by} of its samples, by which to group", remedy)
+    return values.to_numpy(object)
+
+
+# --- classes and parts ------------------------------------------------------------------------------------------------
+def settle(table: SpectraTable, groups: np.ndarray | None, config: Training, name: str) -> tuple[Classes, list[str], list[str]]:
+    """The classes that are learnt, each in enough groups for every fold; names merged into "other"; what was left out, told.
+
+    Samples that lack a point have no class. Raises InputError where the target, the groups or the rarity of classes do not allow
+    a training.
+    """
+    classes = classify(table.rows, Target(config.kind, config.of, config.column))
+    missing = ~complete(table) & (classes.codes != NO_CLASS)
+    if missing.any():
+        note = f"{int(missing.sum())} samples lack points of the chosen channels and are left out."
+        classes = replace(classes, codes=np.where(missing, NO_CLASS, classes.codes), notes=(*classes.notes, note))
+    known = np.flatnonzero(classes.codes != NO_CLASS)
+    if not len(known):
+        raise InputError(name, "no sample with a label has all points of the chosen channels", "Choose other channels.")
+    units, word = len(known) if groups is None else len(np.unique(numbered(groups[known]))), _UNIT[config.group_by]
+    if units < config.n_splits:
+        problem = f"{units} {word}{'s' if units != 1 else ''} cannot fill {config.n_splits} folds"
+        fewer = f"n_splits of at most {units}" if units > 1 else "a larger table"
+        raise InputError(name, problem, f"Choose {fewer}, or another group_by.")
+    notes = []
+    if groups is not None and config.group_by != "specimen":  # else settling them would only say that they are rare
+        notes = warnings_of(np.array(classes.names, object)[classes.codes[known]], groups[known], 1, word)
+    settled = settle_rare(classes, config.n_splits, config.rare, None if groups is None else numbered(groups))
+    gone = [label for label in classes.names if label not in settled.names]
+    return settled, gone if config.rare == "merge" else [], [*settled.notes, *notes]
+
+
+def split(codes: np.ndarray, groups: np.ndarray | None, specimens: np.ndarray, config: Training) -> tuple[Parts, list[str]]:
+    """The four parts of n rows and sentences on them; the test parts of all folds of one seed are disjoint and cover the rows.
+
+    Instruments or days may be too few for four parts: then the test part is such groups as the others never saw, and the
+    others are split by specimen. Raises InputError where no split can be made.
+    """
+    rng = np.random.default_rng([config.seed, SPLIT])
+    shares = config.validation_percent / 100, config.calibration_percent / 100
+    if groups is not None and len(np.unique(numbered(groups))) == len(codes):
+        groups = None  # each row is its own group: folds of rows are the same promise, and far quicker to make
+    try:
+        if groups is None or config.group_by == "specimen":
+            return four_way(codes, rng, groups, config.n_splits, config.current_split, *shares), []
+        rest, test = folds(codes, config.n_splits, rng, groups)[config.current_split]
+        if len(np.unique(numbered(groups[rest]))) >= 3:
+            again = np.random.default_rng([config.seed, SPLIT])  # the same folds
+            return four_way(codes, again, groups, config.n_splits, config.current_split, *shares), []
+        note = (
+            f"There are too few {_UNIT[config.group_by]}s for four parts: the test part has its own, and the others are split by "
+            "specimen."
+        )
+        return _inner(rest, test, codes, specimens, shares, rng), [note]
+    except ValueError as error:
+        raise InputError("split", str(error).rstrip("."), "Use fewer folds, smaller shares or a larger table.") from error
+
+
+def _inner(
+    rest: np.ndarray,
+    test: np.ndarray,
+    codes: np.ndarray,
+    specimens: np.ndarray,
+    shares: tuple[float, float],
+    rng: np.random.Generator,
+) -> Parts:
+    """Parts whose test rows are given: the rest by specimen. Raises ValueError where the rest cannot be split."""
+    together = numbered(specimens[rest])
+    pieces = min(FINEST, len(np.unique(together)))
+    held = [rest[rows] for _, rows in folds(codes[rest], pieces, rng, together)]
+    counts = [max(1, round(share * len(codes) / len(rest) * pieces)) for share in shares]
+    if sum(counts) >= pieces:
+        raise ValueError("The shares of validation and calibration must leave rows to train on.")
+    edges = np.cumsum([0, *counts, pieces - sum(counts)])
+    validation, calibration, train = (np.sort(np.concatenate(held[a:b])) for a, b in pairwise(edges))
+    return Parts(train, validation, calibration, test)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+class TableData(TrainingData):
+    """Batches of a table of spectra, or of a simulated population where none is named.
+
+    Each batch is gathered from the table as it was read, so the set is in memory once. Samples have the table's own rows plus
+    LABEL (class name) and CODE (its place in `facts()["classes"]`); training rows also have what `learning.targets` needs.
+    """
+
+    def __init__(self, config: Training) -> None:
+        """Loads and splits. Raises InputError where the table is missing or does not fit the settings."""
+        self.config = config
+        source = load(config)
+        table = chosen(source.table, config.channels, source.name)
+        check_tabular(table.rows, config, source.name)
+        check_zero_points(config, {c.name: len(c.axis) for c in table.channels})
+        groups, specimens = groups_of(table.rows, config, source.name), specimens_of(table.rows)
+        classes, merged, notes = settle(table, groups, config, source.name)
+        known = np.flatnonzero(classes.codes != NO_CLASS)
+        labels = np.array([*classes.names, ""], dtype=object)[classes.codes]  # NO_CLASS picks the last
+        inside = None if groups is None else groups[known]
+        parts, split_notes = split(classes.codes[known], inside, specimens[known], config)
+        notes += [*split_notes, *warnings_of(labels[known], inside, config.n_splits, _UNIT[config.group_by])]
+        notes += [*leaks(specimens[known], inside), *absent(labels[known], parts)]
+        self._groups = np.arange(len(table)) if groups is None else numbered(groups)
+        self._rows: dict[Split, np.ndarray] = {
+            "train": known[parts.train], "validation": known[parts.validation],
+            "calibration": known[parts.calibration], "test": known[parts.test],
+        }  # fmt: skip
+        self._whole = _labelled(as_samples(table, source.name), classes, labels)
+        counts = np.bincount(classes.codes[self._rows["train"]], minlength=len(classes.names))
+        self._weights = class_weights(counts, config.class_weights)
+        self._order: tuple[int, np.ndarray] | None = None
+        self._facts = self._told(source, counts, notes, numbered(specimens)) | {"merged": merged}
+
+    def _told(self, source: Source, counts: np.ndarray, notes: list[str], specimens: np.ndarray) -> dict[str, Any]:
+        """Most of `facts`; `specimens` (n,) numbers the specimen of each row of the table."""
+        config = self.config
+        return {
+            "classes": self._whole.common[CLASSES],
+            "counts": [int(n) for n in counts],
+            "channels": self._whole.common["channels"],
+            "tabular": list(config.tabular),
+            "target": {"kind": config.kind, "of": config.of, "column": config.column},
+            "simulated": source.simulated,
+            "notes": list(dict.fromkeys(notes)),
+            "reading": list(source.notes),
+            "rows": {name: len(rows) for name, rows in self._rows.items()},
+            "groups": {name: len(np.unique(specimens[rows])) for name, rows in self._rows.items()},
+            "source": source.origin,
+            "class_means": self._class_means(),
+        }
+
+    def _class_means(self) -> dict[str, dict[str, list[float]]]:
+        """Mean spectrum of each class, to five digits, from at most MEAN_ROWS training rows of it: {channel: {class: (P,)}}."""
+        names, rows = self._whole.common[CLASSES], self._rows["train"]
+        codes = self._whole.table[CODE].to_numpy(np.int64)[rows]
+        found: dict[str, dict[str, list[float]]] = {channel: {} for channel in self._whole.inputs}
+        for k, name in enumerate(names):
+            some = rows[codes == k][:MEAN_ROWS]
+            for channel, values in self._whole.inputs.items():
+                mean = values[some].mean(axis=0, dtype=float) if len(some) else np.zeros(values.shape[1])
+                found[channel][name] = [float(f"{x:.5g}") for x in mean]
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        """What the run keeps of its data, as plain JSON values.
+
+        "classes" (names in code order), "merged" (names that "other" stands for), "counts" (training rows of each class),
+        "channels" (name, unit, axis), "tabular", "target" (kind, of, column), "simulated", "notes" (what was left out and what
+        may spoil the evaluation), "reading" (what was done to read the file), "rows" and "groups" (samples and specimens of
+        each part), "source".
+        """
+        return copy.deepcopy(self._facts)
+
+    def batches(self, split: Split) -> int:
+        """How many batches the split has; a training batch of one row, which batch norm cannot take, joins the one before."""
+        rows, size = len(self._rows[split]), self.config.batch_size
+        alone = split == "train" and rows > size > 1 and rows % size == 1
+        return -(-rows // size) - alone
+
+    def batch(self, split: Split, epoch: int, index: int) -> Samples:
+        """Batch `index`: training rows in an order of the epoch's own, changed at random; any other as the table has them.
+
+        Raises IndexError where there is no such batch.
+        """
+        count, size = self.batches(split), self.config.batch_size
+        if not 0 <= index < count:
+            raise IndexError(f"{split} has {count} batches, none of number {index}")
+        order = self._shuffled(epoch) if split == "train" else self._rows[split]
+        samples = self._whole.take(order[index * size : None if index == count - 1 else (index + 1) * size])
+        if split != "train":
+            return samples
+        rng = np.random.default_rng([self.config.seed, CHANGE, epoch, index])
+        return for_training(augment(samples, self.config, rng), self._weights, self.config, self.config.tabular, rng)
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        """Training rows in the order of one epoch."""
+        if self._order is None or self._order[0] != epoch:
+            rng = np.random.default_rng([self.config.seed, ORDER, epoch])
+            self._order = epoch, rng.permutation(self._rows["train"])
+        return self._order[1]
+
+    def everything(self, split: Split) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+        """A whole part as it was measured, for what is fitted without gradients.
+
+        Spectra (n, P) float32, channels side by side; tabular values (n, T) float32 or None; codes (n,) int64; groups (n,), equal
+        where rows must stay together.
+        """
+        rows, inputs, table = self._rows[split], self._whole.inputs, self._whole.table
+        edges = np.cumsum([0, *(values.shape[1] for values in inputs.values())])
+        spectra = np.empty((len(rows), edges[-1]), np.float32)
+        for values, first, last in zip(inputs.values(), edges[:-1], edges[1:]):
+            spectra[:, first:last] = values[rows]
+        columns = [pd.to_numeric(table[c].iloc[rows], errors="coerce").to_numpy(np.float32, na_value=np.nan)
+                   for c in self.config.tabular]  # fmt: skip
+        codes = table[CODE].to_numpy(np.int64)[rows]
+        return spectra, np.stack(columns, 1) if columns else None, codes, self._groups[rows]
+
+
+def _labelled(samples: Samples, classes: Classes, labels: np.ndarray) -> Samples:
+    """With LABEL and CODE; a column of the file with a name of ours is marked as the file's."""
+    renamed = samples.table.rename(columns={name: f"{name} (file)" for name in RESERVED if name in samples.table})
+    renamed = renamed.assign(**{LABEL: labels, CODE: classes.codes})
+    return Samples(samples.inputs, renamed, {**samples.common, CLASSES: list(classes.names)})

@@ -1,0 +1,262 @@
+"""The network of a run: preprocessing, a body that gives class scores, and how far a spectrum is from the training spectra.
+
+A `Classifier` takes `spectra` (B, P), all channels side by side in their own units, and, where the run has any, `tabular` (B, T)
+with NaN where a value is missing. All that training data tell (range, means, directions, temperature) lies in buffers, so that
+the weights file and the ONNX graph hold it too. Preprocessing and distances are in float64, because they amplify rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.task import InputError
+
+STEPS = ("range", "snv", "sg1")
+HALF_WINDOW = 5  # points to each side of Savitzky–Golay's centre
+COMPONENTS = 10  # most principal directions of the training spectra
+QUANTILE = 0.995  # of the training rows' distances: the limit, which counts as 1
+ROWS = 5000  # most training rows for the principal directions
+FEW_ROWS = 1000  # up to here, limits are taken from rows that the directions were not fitted to
+FOLDS = 5
+
+
+def widened(x: Tensor) -> Tensor:
+    """The same in float64, or in float32 on Apple's GPU, which has no other."""
+    return x.float() if x.device.type == "mps" else x.double()
+
+
+# --- preprocessing ----------------------------------------------------------------------------------------------------
+class Preprocessing(nn.Module):
+    """A chain of steps joined by "+", as `preprocess.recipe` makes it, over (B, P) spectra; "raw" changes nothing.
+
+    "range": each point to −1…1 by its least and largest training value. "snv": standard normal variate of the whole row
+    (Barnes, Dhanoa & Lister 1989), zeros for a flat one. "sg1": first derivative per point, Savitzky & Golay 1964, window 11.
+    """
+
+    low: Tensor  # (P,) least and largest training value of each point
+    high: Tensor
+
+    def __init__(self, chain: str, points: int) -> None:
+        super().__init__()
+        self.steps = [step for step in chain.split("+") if step != "raw"]
+        unknown = [step for step in self.steps if step not in STEPS]
+        if unknown:
+            raise InputError(
+                f"preprocessing {chain!r}", f"a network has no step {unknown[0]!r}", f"Steps: raw, {', '.join(STEPS)}."
+            )
+        if "range" in self.steps[1:]:
+            raise InputError(f"preprocessing {chain!r}", "range cannot come after another step", "Choose one of them.")
+        self.register_buffer("low", torch.full((points,), -1.0))
+        self.register_buffer("high", torch.ones(points))
+
+    def fit(self, spectra: np.ndarray) -> None:
+        """Take the range from training spectra (n, P)."""
+        with torch.no_grad():
+            self.low.copy_(torch.from_numpy(np.min(spectra, axis=0).astype(np.float32)))
+            self.high.copy_(torch.from_numpy(np.max(spectra, axis=0).astype(np.float32)))
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        """(B, P) -> (B, P) float64."""
+        x = widened(spectra)
+        for step in self.steps:
+            x = self._range(x) if step == "range" else snv(x) if step == "snv" else derivative(x)
+        return x
+
+    def _range(self, x: Tensor) -> Tensor:
+        low, span = widened(self.low), widened(self.high) - widened(self.low)
+        span = span.masked_fill(span < 10 * torch.finfo(span.dtype).eps, 1.0)  # a constant point, as MinMaxScaler treats it
+        return (x - low) * (2 / span) - 1
+
+
+def snv(x: Tensor) -> Tensor:
+    """(B, P) rows less their mean, by their standard deviation; a flat row becomes zeros."""
+    flat = x.amax(1, keepdim=True) - x.amin(1, keepdim=True) <= 1e-12 * x.abs().amax(1, keepdim=True)
+    centred = x - x.mean(1, keepdim=True)
+    deviation = centred.square().mean(1, keepdim=True).sqrt()
+    return centred.masked_fill(flat, 0.0) / deviation.masked_fill(flat, 1.0)
+
+
+def derivative(x: Tensor) -> Tensor:
+    """(B, P) slopes per point: at degree 2 the weight of the point k steps away is k / Σk². Ends are continued as they are."""
+    points, reach = x.shape[1], HALF_WINDOW
+    wide = torch.cat([x[:, :1].expand(-1, reach), x, x[:, -1:].expand(-1, reach)], 1)
+    total = torch.zeros_like(x)
+    for k in range(1, reach + 1):  # differences first: a common offset then costs no digits
+        total = total + k * (wide[:, reach + k : reach + k + points] - wide[:, reach - k : reach - k + points])
+    return total / (2 * sum(k * k for k in range(1, reach + 1)))
+
+
+# --- distance from the training spectra -------------------------------------------------------------------------------
+class Domain(nn.Module):
+    """Hotelling's T² in the principal directions of the training spectra and the squared residual Q outside them.
+
+    Each is divided by its 99.5 % quantile on training rows. Jackson & Mudholkar 1979, with quantiles instead of their
+    distribution theory.
+    """
+
+    mean: Tensor  # (P,)
+    components: Tensor  # (k, P), rows of length 1, or zeros where there are fewer
+    deviations: Tensor  # (k,) standard deviation of each score
+    limits: Tensor  # (2,) of T² and Q
+
+    def __init__(self, points: int) -> None:
+        super().__init__()
+        count = min(COMPONENTS, points)
+        self.register_buffer("mean", torch.zeros(points))
+        self.register_buffer("components", torch.zeros(count, points))
+        self.register_buffer("deviations", torch.ones(count))
+        self.register_buffer("limits", torch.ones(2))
+
+    def fit(self, x: np.ndarray, rng: np.random.Generator) -> None:
+        """From preprocessed training spectra (n, P) float64.
+
+        Few rows lie closer to directions fitted to them than others do, so up to FEW_ROWS the quantiles of rows left out in turn
+        count where they are larger.
+        """
+        self._set_directions(x)
+        parts = np.array_split(rng.permutation(len(x)), FOLDS) if 2 * FOLDS <= len(x) <= FEW_ROWS else []
+        found = []
+        for held in parts:
+            self._set_directions(np.delete(x, held, axis=0))
+            found.append(self._distances_of(x[held]))
+        self._set_directions(x)
+        limits = np.quantile(self._distances_of(x), QUANTILE, axis=1)
+        if found:
+            limits = np.maximum(limits, np.quantile(np.concatenate(found, axis=1), QUANTILE, axis=1))
+        least = np.array([1e-6, 1e-9 * max(float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean()), 1e-20)])
+        with torch.no_grad():
+            self.limits.copy_(torch.from_numpy(np.maximum(limits, least)))
+
+    def _set_directions(self, x: np.ndarray) -> None:
+        from sklearn.decomposition import PCA  # half a second that only training pays
+
+        count = min(len(self.components), (len(x) - 1) // 2)  # as many again are left for the residual
+        self.components.zero_()
+        self.deviations.fill_(1)
+        self.mean.copy_(torch.from_numpy(x.mean(axis=0)))
+        if not count or not np.ptp(x, axis=0).any():
+            return
+        found = PCA(count, svd_solver="covariance_eigh" if len(x) > x.shape[1] else "full").fit(x)
+        spread = np.sqrt(found.explained_variance_)
+        used = spread > 1e-6 * spread[0]
+        self.components[:count][used] = torch.from_numpy(found.components_[used]).to(self.components)
+        self.deviations[:count][used] = torch.from_numpy(spread[used]).to(self.deviations)
+
+    def _distances_of(self, x: np.ndarray) -> np.ndarray:
+        return torch.stack(self.distances(torch.from_numpy(x).to(self.mean.device))).cpu().numpy()
+
+    def distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """T² and Q (B,) of preprocessed spectra (B, P), in their own units."""
+        components = widened(self.components)
+        centred = widened(x) - widened(self.mean)
+        scores = centred @ components.T
+        residual = centred - scores @ components
+        return (scores / widened(self.deviations)).square().sum(1), residual.square().sum(1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """T² and Q (B,) by their limits: 1 is the edge of the training spectra."""
+        t2, q = self.distances(x)
+        return (t2 / widened(self.limits[0])).float(), (q / widened(self.limits[1])).float()
+
+
+# --- the classifier ---------------------------------------------------------------------------------------------------
+class Body(nn.Module):
+    """Turns preprocessed spectra into class scores."""
+
+    def fit_inputs(self, x: np.ndarray) -> None:
+        """Take what is needed of preprocessed training spectra (n, P) float64; nothing, unless a body says otherwise."""
+        return
+
+    def forward(self, x: Tensor, tabular: Tensor) -> Tensor:
+        """Logits (B, K) of preprocessed spectra (B, P) float64 and standardised tabular values (B, T), T may be 0."""
+        raise TypeError(f"{type(self).__name__} does not say what it makes of a spectrum")
+
+
+class Unfitted(Body):
+    """Stands where a model without gradients will be, before its training rows have chosen it."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self.family = family
+
+    def forward(self, x: Tensor, tabular: Tensor) -> Tensor:
+        """Raises InputError."""
+        raise InputError(f"model {self.family!r}", "it has not been fitted yet", "Train the run to its end first.")
+
+
+class Classifier(nn.Module):
+    """Preprocessing → body → probabilities of the K classes, with the distances T² and Q from the training spectra."""
+
+    temperature: Tensor  # () divides the logits
+    tabular_mean: Tensor  # (T,)
+    tabular_deviation: Tensor  # (T,)
+
+    def __init__(self, body: Body, preprocessing: str, points: int, tabular: int = 0) -> None:
+        super().__init__()
+        self.preprocessing, self.domain, self.body = Preprocessing(preprocessing, points), Domain(points), body
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("tabular_mean", torch.zeros(tabular))
+        self.register_buffer("tabular_deviation", torch.ones(tabular))
+
+    def forward(self, spectra: Tensor, tabular: Tensor | None = None) -> Tensor:
+        """Logits (B, K) float32, before the temperature."""
+        return self.body(self.preprocessing(spectra), self._standardised(spectra, tabular))
+
+    def physical(self, spectra: Tensor, tabular: Tensor | None = None) -> dict[str, Tensor]:
+        """`probability` (B, K), rows adding to 1; `t2` and `q` (B,), of which 1 is the edge of the training spectra."""
+        x = self.preprocessing(spectra)
+        logits = self.body(x, self._standardised(spectra, tabular))
+        t2, q = self.domain(x)
+        return {"probability": torch.softmax(logits.float() / self.temperature, 1), "t2": t2, "q": q}
+
+    def _standardised(self, spectra: Tensor, tabular: Tensor | None) -> Tensor:
+        """(B, T) of mean 0 and standard deviation 1 on training rows; a missing value is the mean. Raises InputError."""
+        wanted = self.tabular_mean.shape[0]
+        if not wanted:
+            return spectra.new_zeros(spectra.shape[0], 0)
+        if tabular is None or tabular.shape[1] != wanted:
+            problem = f"the model takes {wanted} beside the spectra and was given {0 if tabular is None else tabular.shape[1]}"
+            raise InputError("tabular values", problem, "Give the columns that the model was trained with.")
+        known = tabular.abs() < torch.inf  # neither missing nor infinite
+        return (torch.where(known, tabular, self.tabular_mean) - self.tabular_mean) / self.tabular_deviation
+
+    def set_temperature(self, temperature: float) -> None:
+        """What divides the logits: above 1 makes probabilities less certain. Guo et al. 2017."""
+        if not temperature > 0:
+            raise ValueError(f"a temperature is above 0, not {temperature}")
+        self.temperature.fill_(temperature)
+
+    def fit_inputs(self, spectra: np.ndarray, tabular: np.ndarray | None, rng: np.random.Generator) -> None:
+        """Range, principal directions and scales from the training rows: spectra (n, P), tabular (n, T) with NaN or None.
+
+        Raises InputError where there are fewer than two rows, or a spectrum has a missing value.
+        """
+        if len(spectra) < 2:
+            raise InputError("training spectra", f"there are {len(spectra)}", "Give at least two.")
+        self.preprocessing.fit(spectra)
+        if not bool(torch.isfinite(self.preprocessing.low + self.preprocessing.high).all()):
+            raise InputError("training spectra", "some have missing or infinite values", "Remove them on the Clean page.")
+        rows = np.sort(rng.choice(len(spectra), ROWS, replace=False)) if len(spectra) > ROWS else np.arange(len(spectra))
+        chosen = torch.from_numpy(np.asarray(spectra[rows], dtype=np.float32)).to(self.preprocessing.low.device)
+        with torch.no_grad():
+            x = self.preprocessing(chosen).double().cpu().numpy()
+            self.domain.fit(x, rng)
+            self.body.fit_inputs(x)
+            if tabular is not None:
+                self._fit_tabular(tabular)
+
+    def _fit_tabular(self, tabular: np.ndarray) -> None:
+        known = np.ma.masked_invalid(np.asarray(tabular, dtype=float))
+        deviation = known.std(axis=0).filled(1.0)
+        self.tabular_mean.copy_(torch.from_numpy(known.mean(axis=0).filled(0.0)))
+        self.tabular_deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, 1.0)))
+
+
+def split_points(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """(first, last + 1) column of each channel in the side-by-side spectra."""
+    ends = np.cumsum(lengths).tolist()
+    return list(zip([0, *ends], ends))

@@ -1,0 +1,129 @@
+"""Settings of cleaning and training spectra."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from annotated_types import Ge, Le
+from pydantic import model_validator
+
+from lib.task import Config, TrainConfig, option
+
+Family = Literal[
+    "compact CNN", "VGG11", "VGG16", "ResNetV2", "best of", "PLS-DA", "shrinkage LDA", "linear SVM", "MiniRocket"
+]  # fmt: skip
+GRADIENT_FREE: tuple[Family, ...] = ("best of", "PLS-DA", "shrinkage LDA", "linear SVM", "MiniRocket")
+
+
+class Rules(Config):
+    """Thresholds of the Clean page, in the units of the table; a rule on what a table lacks removes nothing."""
+
+    max_277: float = option(6500.0, "Highest reading of channel 277", unit="counts", group="data", ge=0, le=1e6)
+    max_380: float = option(7000.0, "Highest reading of channel 380", unit="counts", group="data", ge=0, le=1e6)
+    max_425: float = option(10_000.0, "Highest reading of channel 425", unit="counts", group="data", ge=0, le=1e6)
+    min_integral_277: float = option(0.0, "Smallest integral of channel 277 over its axis", unit="counts·nm", group="data",
+                                     ge=0, le=1e9)  # fmt: skip
+    min_integral_380: float = option(0.0, "Smallest integral of channel 380 over its axis", unit="counts·nm", group="data",
+                                     ge=0, le=1e9)  # fmt: skip
+    min_integral_425: float = option(0.0, "Smallest integral of channel 425 over its axis", unit="counts·nm", group="data",
+                                     ge=0, le=1e9)  # fmt: skip
+    max_saturated_points: int = option(
+        3, "Most points on a plateau at the top of a spectrum", unit="points", group="data", ge=0, le=10_000
+    )
+    max_negative_percent: float = option(20.0, "Most points below zero in one channel", unit="%", group="data", ge=0, le=100)
+    max_missing_points: int = option(0, "Most missing points in all channels", unit="points", group="data", ge=0, le=100_000)
+    min_transmittance_percent: float = option(0.0, "Lowest transmittance", unit="%", group="data", ge=0, le=100)
+    max_transmittance_percent: float = option(100.0, "Highest transmittance", unit="%", group="data", ge=0, le=100)
+    measured_from: str = option("", "First day kept, as 2024-03-01; empty keeps all", group="data")
+    measured_to: str = option("", "Last day kept, as 2024-05-31; empty keeps all", group="data")
+    drop_vr1: bool = option(False, "Remove samples of severity VR and type 1", group="data")
+    drop_duplicates: bool = option(True, "Remove spectra that repeat an earlier row in every channel", group="data")
+    inspector_only: bool = option(False, "Remove samples that no inspector tasted", group="data")
+
+
+class Training(TrainConfig):
+    """Training on a table of spectra: its own file, or a simulated population where none is named."""
+
+    data: str = option(
+        "", "Table to train on: a file, or the name of a set kept on the Clean page; empty simulates a population", group="data"
+    )
+    simulated_samples: int = option(
+        20_000, "Samples of the simulated population, where no table is named", unit="samples", group="data", ge=200, le=1_000_000
+    )
+    kind: Literal["OVA", "AVA"] = option(
+        "OVA", "The question: one class against the rest (OVA), or all classes (AVA)", group="data"
+    )
+    of: str = option("OK", "OVA: the class asked for; AVA: TY, TYs, IN, INs, INTY, INsTY, INTYs, INsTYs or OK+11+5", group="data")
+    column: str = option("", "Column to learn instead of severity and type; AVA then has one class per value", group="data")
+    channels: tuple[str, ...] = option((), "Channels, in this order; none named takes all of the table", group="data")
+    tabular: tuple[str, ...] = option((), "Columns of numbers given to the model beside the spectra", group="data")
+    rare: Literal["refuse", "drop", "merge"] = option(
+        "drop", "What to do with classes too rare to be in every fold: refuse to train, drop them, or merge them into one",
+        group="data",
+    )  # fmt: skip
+    group_by: Literal["specimen", "instrument", "date", "nothing"] = option(
+        "specimen", "What must never be on both sides of a split", group="data"
+    )
+    n_splits: int = option(5, "Folds; one of them is the test part", unit="folds", group="data", ge=2, le=50)
+    current_split: int = option(0, "Which fold is the test part, counted from 0", group="data", ge=0, le=49)
+    validation_percent: float = option(15.0, "Share that selects the best epoch", unit="%", group="data", ge=2, le=40)
+    calibration_percent: float = option(
+        15.0, "Share on which error bars and cut-offs are certified", unit="%", group="data", ge=2, le=40
+    )
+    model: Family = option("compact CNN", "Model family", group="model")
+    preprocessing: Literal["range", "raw", "snv", "sg1", "sg1+snv"] = option(
+        "range", "What is done to spectra first: each point to −1…1 (range), standard normal variate, first derivative",
+        group="model",
+    )  # fmt: skip
+    width: int = option(32, "Channels of the first layers", unit="channels", group="model", ge=4, le=256)
+    block_units: tuple[Annotated[int, Ge(1), Le(50)], ...] = option(
+        (3, 4, 6, 3), "ResNetV2: units of each of its four blocks", group="model"
+    )
+    dropout: float = option(0.2, "Share of hidden units that are silent in each step", group="model", ge=0, le=0.9)
+    augment: Literal["none", "da", "simulate", "da+simulate"] = option(
+        "none",
+        "Random change of training spectra: gain, shift, noise (da); zeros at the short end of half of them (simulate)",
+        group="model",
+    )
+    da_gain: float = option(0.1, "da: standard deviation of each spectrum's gain about 1", group="model", ge=0, le=1)
+    da_shift: float = option(1.5, "da: scale of each channel's Laplace shift", unit="points", group="model", ge=0, le=20)
+    da_noise: float = option(0.05, "da: standard deviation of the relative noise of each point", group="model", ge=0, le=1)
+    zero_points: tuple[Annotated[int, Ge(0), Le(100_000)], ...] = option(
+        (45, 113, 158), "simulate: how many points are zero at the start of each channel, in their order", group="model"
+    )
+    label_smoothing: float = option(0.1, "Share of each label given to all classes alike", group="optimiser", ge=0, le=0.9)
+    mixup_alpha: float = option(
+        0.0, "Mixes pairs of samples with a Beta(α, α) weight; 0 never mixes", group="optimiser", ge=0, le=10
+    )
+    class_weights: Literal["none", "balanced", "square root"] = option(
+        "none", "How much rare classes count: as they are, all alike, or halfway", group="optimiser"
+    )
+    batch_size: int = option(128, "Samples per optimiser step", unit="samples", group="optimiser", ge=1, le=4096)
+    epochs: int = option(20, "Passes over the training data", unit="epochs", group="optimiser", ge=1, le=10_000)
+
+    @property
+    def gradient_free(self) -> bool:
+        """Whether the family is fitted at once, without epochs."""
+        return self.model in GRADIENT_FREE
+
+    @model_validator(mode="after")
+    def _fold(self) -> Self:
+        if self.current_split >= self.n_splits:
+            raise ValueError(f"current_split = {self.current_split} does not exist; with n_splits = {self.n_splits} the last is "
+                             f"{self.n_splits - 1}")  # fmt: skip
+        if self.validation_percent + self.calibration_percent > 60:
+            raise ValueError("validation_percent and calibration_percent together must leave rows to train on: at most 60")
+        return self
+
+
+TRAINING_PRESETS: dict[str, dict[str, Any]] = {
+    "compact CNN": {},
+    "VGG11": {"model": "VGG11", "learning_rate": 3e-4},
+    "VGG16": {"model": "VGG16", "learning_rate": 3e-4},
+    "ResNetV2": {"model": "ResNetV2"},
+    "best of": {"model": "best of", "epochs": 1},
+    "PLS-DA": {"model": "PLS-DA", "epochs": 1},
+    "shrinkage LDA": {"model": "shrinkage LDA", "epochs": 1},
+    "linear SVM": {"model": "linear SVM", "epochs": 1},
+    "MiniRocket": {"model": "MiniRocket", "epochs": 1},
+}

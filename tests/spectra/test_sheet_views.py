@@ -1,0 +1,331 @@
+"""The sheet's and the prediction's panels: right totals, right sentences, for two classes and fifteen, whatever a table lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from lib.task import Panel, Samples
+from lib.tasks.spectra import predict_views, sheet_decisions, sheet_strata, sheet_views, verdicts
+from lib.tasks.spectra.sheet_rows import Scored, scored, thinned
+from lib.words import english
+from tests.spectra.toy_runs import certified, draw, facts_of
+
+KEYS = {
+    "facts", "calibration", "scores", "confusion", "confusion-cutoffs", "roc", "precision-recall", "by-class", "by-class-table",
+    "cutoffs", "coverage", "sets", "cost", "errors", "errors-cutoffs", "strata", "strata-time",
+}  # fmt: skip
+N = 700
+
+
+def run_of(classes: int, n: int = N, **more: Any) -> tuple[pd.DataFrame, pd.DataFrame, Samples, dict[str, Any]]:
+    """Predictions, truth and samples of a certified toy run."""
+    rng = np.random.default_rng(classes)
+    facts = certified(classes, rng, **more)
+    outputs, samples = draw(n, classes, rng)
+    return verdicts.decode(outputs, samples, facts), verdicts.truth(samples, facts), samples, facts
+
+
+def panels_of(classes: int, drop: tuple[str, ...] = (), **more: Any) -> dict[str, Panel]:
+    predicted, truth, samples, facts = run_of(classes, **more)
+    return {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples.table.drop(columns=list(drop)), facts)}
+
+
+def scored_of(classes: int, **more: Any) -> tuple[Scored, dict[str, Any]]:
+    predicted, truth, samples, facts = run_of(classes, **more)
+    return scored(predicted, truth, samples.table, facts), facts
+
+
+def strings(value: Any, key: str = "") -> Iterator[str]:
+    """Every text in a panel's JSON but the templates that Plotly fills itself."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name not in ("hovertemplate", "texttemplate", "template", "bdata"):
+                yield from strings(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item, key)
+    elif isinstance(value, str):
+        yield value
+
+
+def bare_texts(panels: Iterator[Panel] | list[Panel]) -> list[str]:
+    return [text for panel in panels for text in strings(panel.to_json()) if re.search(r"[{}]|\bnan\b", text)]
+
+
+# --- the sheet --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("classes", [2, 15])
+@pytest.mark.filterwarnings("error")
+def test_every_panel_is_there_and_explains_itself(classes: int) -> None:
+    panels = panels_of(classes)
+    assert panels.keys() == KEYS
+    for panel in panels.values():
+        assert panel.title and len(panel.explanation) > 40, panel.key
+        assert Panel.from_json(json.loads(json.dumps(panel.to_json()))).key == panel.key
+        assert len(json.dumps(panel.to_json())) < 300_000
+    assert bare_texts(list(panels.values())) == []
+
+
+@pytest.mark.parametrize("classes", [2, 15])
+@pytest.mark.filterwarnings("error")
+def test_a_bare_table_makes_a_sheet_too(classes: int) -> None:
+    drop = ("group", "instrument", "provenance", "measured_at", "severity", "defect_type", "sample", "label")
+    panels = panels_of(classes, drop)
+    assert panels.keys() == KEYS - {"strata-time"}
+    assert "neither instrument nor date" in str(panels["strata"].content)
+    assert "replicates may be among them" in panels["facts"].content.to_string()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_without_a_certificate_says_so() -> None:
+    rng = np.random.default_rng(0)
+    facts = facts_of(3)
+    outputs, samples = draw(60, 3, rng)
+    predicted, truth = verdicts.decode(outputs, samples, facts), verdicts.truth(samples, facts)
+    panels = {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples.table, facts)}
+    assert panels.keys() == KEYS
+    for key in ("confusion-cutoffs", "cutoffs", "sets", "cost", "errors-cutoffs"):
+        assert "no certified cut-offs" in str(panels[key].content)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_few_or_no_rows_make_a_sheet(n: int) -> None:
+    predicted, truth, samples, facts = run_of(15, max(n, 1))
+    if n == 0:
+        truth = truth.assign(**{c: np.nan for c in truth if str(c).startswith("p_")})
+    panels = {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples.table, facts)}
+    assert ("nothing" in panels) == (n == 0) and "facts" in panels
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_perfect_model_has_no_errors_on_its_sheet() -> None:
+    _, truth, samples, facts = run_of(15)
+    panels = {p.key: p for p in sheet_views.sheet_panels(truth, truth, samples.table, facts)}
+    assert panels["errors"].content.empty and panels["errors-cutoffs"].content.empty
+    assert "The calibration error (ECE) is 0.0 points" in panels["calibration"].explanation
+    assert {trace.name.split("(")[-1] for trace in panels["roc"].content.data if trace.name} == {"1.000)"}
+
+
+def test_facts_mark_simulated_data_and_name_what_was_dropped() -> None:
+    text = panels_of(2)["facts"].content.to_string()
+    assert "SIMULATED" in text and "NC6 (3 samples)" in text and "700 of 350 specimens" in text
+    assert "simulated" in panels_of(2)["facts"].title
+    text = panels_of(2, rows={"train": 9, "test": 4}, groups={"train": 5}, reading=["axis resampled"])[
+        "facts"
+    ].content.to_string()
+    assert "train 9 (5 specimens), test 4" in text and "axis resampled" in text
+    assert "SIMULATED" not in panels_of(2, simulated=False)["facts"].content.to_string()
+
+
+def test_rows_without_a_class_are_left_out_and_counted() -> None:
+    predicted, truth, samples, facts = run_of(2)
+    unknown = samples.table.assign(code=np.where(np.arange(N) < 100, -1, samples.table["code"]))
+    truth = verdicts.truth(Samples({}, unknown, samples.common), facts)
+    t = scored(predicted, truth, unknown, facts)
+    assert len(t) == N - 100 and t.left_out == 100
+    assert "100 more have no known class" in sheet_strata.facts_panel(t, facts, english).content.to_string()
+
+
+# --- confusion --------------------------------------------------------------------------------------------------------
+def corner(figure: go.Figure, classes: int) -> int:
+    """The total of totals."""
+    cells = {(x, y): text for x, y, text in zip(figure.data[1].x, figure.data[1].y, figure.data[1].text)}
+    return int(re.sub(r"<.*?>", "", cells[classes, classes]))
+
+
+@pytest.mark.parametrize("classes", [2, 15])
+def test_confusion_with_cut_offs_adds_to_the_rows_kept(classes: int) -> None:
+    t, facts = scored_of(classes, precision_target=0.7)
+    without, with_cutoffs = sheet_decisions.confusion_panels(t, facts, english)
+    kept = int((t.decided >= 0).sum())
+    assert 0 < kept < N
+    assert corner(without.content, classes) == N and corner(with_cutoffs.content, classes) == kept
+    for panel in (without, with_cutoffs):
+        shares = [float(v) for v in re.findall(r"([\d.]+) %", json.dumps(panel.to_json()))]
+        assert shares and max(shares) <= 100
+    tasted = [text for x, text in zip(with_cutoffs.content.data[1].x, with_cutoffs.content.data[1].text) if x == classes + 1]
+    assert int(tasted[-1].split("<")[0]) == N - kept
+
+
+def test_confusion_by_hand() -> None:
+    figure = sheet_decisions.confusion_figure(np.array([[3, 1], [0, 4]]), ("a", "b"), english, np.array([4, 0]))
+    assert [list(row) for row in figure.data[0].text] == [["3<br>75.0 %", "1<br>25.0 %"], ["0", "4<br>100.0 %"]]
+    cells = {(x, y): text for x, y, text in zip(figure.data[1].x, figure.data[1].y, figure.data[1].text)}
+    assert cells == {
+        (2, 0): "4<br>50.0 %", (2, 1): "4<br>50.0 %", (0, 2): "3<br>37.5 %", (1, 2): "5<br>62.5 %", (2, 2): "<b>8</b>",
+        (3, 0): "4<br>50.0 %", (3, 1): "0", (3, 2): "4<br>33.3 %",
+    }  # fmt: skip
+
+
+# --- cut-offs, sets, costs, errors ------------------------------------------------------------------------------------
+def test_cut_off_table_holds_promise_and_outcome() -> None:
+    t, facts = scored_of(2)
+    table = sheet_decisions.cutoff_table(t, facts, english)
+    assert table["promise"].tolist() == ["precision ≥ 92.5 %"] * 2 + ["recall ≥ 92.5 %"] * 2
+    kept = table["kept, test (%)"].to_numpy(float)
+    assert ((kept >= 0) & (kept <= 100)).all()
+    code = verdicts.decided(t.probabilities, t.inside, facts, "precision")
+    assert kept[1] == pytest.approx(100 * np.mean(code == 1), abs=0.06)
+    assert table["outcome on test rows"][1] in ("kept", "below, but within chance")
+
+
+def test_cut_off_table_says_why_there_is_none() -> None:
+    t, facts = scored_of(15)
+    table = sheet_decisions.cutoff_table(t, facts, english)
+    missing = table[table["cut-off (%)"] == "–"]
+    assert len(missing) and missing["outcome on test rows"].str.startswith("no certifiable cut-off").all()
+    assert (missing["measured, test (%)"] == "–").all()
+
+
+def test_a_broken_promise_is_called_broken() -> None:
+    t, facts = scored_of(2)
+    facts["cutoffs"]["OK"]["precision"] |= {"value": 0.0, "target": 0.999}
+    assert sheet_decisions.cutoff_table(t, facts, english)["outcome on test rows"][1] == "broken"
+
+
+def test_replicates_do_not_narrow_the_outcome() -> None:
+    """Four rows of each specimen say no more than one: a slight miss stays within chance."""
+    assert sheet_decisions._outcome(0.90, 60, 0.925, english) == "below, but within chance"
+    assert sheet_decisions._outcome(0.90, 6000, 0.925, english) == "broken"
+
+
+def test_cost_curve_by_hand() -> None:
+    t, _ = scored_of(2)
+    costs = {"wrong": 5.0, "taste": 1.0}
+    paid = sheet_decisions.cost_curve(t, costs, np.array([0.0, 0.8, 1.1]))
+    wrong, sure = t.named != t.labels, t.confidence >= 0.8
+    assert paid[0] == pytest.approx(5 * wrong.mean()) and paid[2] == pytest.approx(1.0)
+    assert paid[1] == pytest.approx(np.where(sure, 5 * wrong, 1).mean())
+
+
+def test_sets_table_has_the_promised_coverage() -> None:
+    t, facts = scored_of(2)
+    table = sheet_decisions.set_panel(t, facts, english).content
+    assert (table["truth in the set (%)"] > 80).all() and (table["mean size (classes)"] <= 2).all()
+
+
+def test_errors_name_the_fine_truth_for_one_against_the_rest() -> None:
+    panels = panels_of(2)
+    table = panels["errors"].content
+    assert set(table["truth"]) <= {f"VR{k}" for k in range(1, 6)} and len(table) <= 35
+    assert table["count"].is_monotonic_decreasing and table["share of errors (%)"].sum() == pytest.approx(100, abs=1)
+    assert panels["errors-cutoffs"].content["count"].sum() < table["count"].sum()
+
+
+# --- strata -----------------------------------------------------------------------------------------------------------
+def test_strata_measure_each_part() -> None:
+    t, _ = scored_of(3)
+    rng = np.random.default_rng(0)
+    kinds = {kind.kind: kind for kind in sheet_strata.strata(t, english)}
+    assert kinds.keys() == {"origin of the label", "instrument", "month"}
+    table = sheet_strata.measure(t, kinds["instrument"], rng)
+    own = (t.rows["instrument"] == "B").to_numpy()
+    assert table["samples"].sum() == N
+    assert table["accuracy_percent"][1] == pytest.approx(100 * np.mean((t.named == t.labels)[own]))
+    assert (table["accuracy_lo95"] <= table["accuracy_percent"]).all()
+    assert (table["macro_f1_hi95"] >= table["macro_f1"]).all()
+    assert "tasted by an inspector: the honest rows" in kinds["origin of the label"].names
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stratum_of_one_specimen_has_no_interval_and_a_missing_date_no_month() -> None:
+    predicted, truth, samples, facts = run_of(3)
+    table = samples.table.assign(instrument=["lonely"] * 2 + ["A"] * (N - 2), provenance="")
+    table.loc[:10, "measured_at"] = pd.NaT
+    t = scored(predicted, truth, table, facts)
+    by_instrument = sheet_strata.measure(t, sheet_strata.strata(t, english)[1], np.random.default_rng(0))
+    assert by_instrument["specimens"].tolist() == [N // 2 - 1, 1]
+    assert by_instrument["accuracy_lo95"].isna().tolist() == [False, True]
+    assert sheet_strata.strata_panels(t, np.random.default_rng(0), english)
+
+
+def test_candidates_are_shown_where_the_model_was_chosen() -> None:
+    rows = [{"model": "PLS-DA", "macro_f1": 0.81234567}, {"model": "linear SVM", "macro_f1": 0.9}]
+    table = panels_of(2, chosen={"table": rows})["candidates"].content
+    assert table["model"].tolist() == ["PLS-DA", "linear SVM"] and table["macro-F1 (0 to 1)"][0] == 0.8123
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+def prediction_of(classes: int, n: int, **more: Any) -> tuple[pd.DataFrame, Samples, dict[str, Any]]:
+    predicted, _, samples, facts = run_of(classes, n, **more)
+    return predicted[list(verdicts.prediction_columns(facts))], samples, facts
+
+
+@pytest.mark.parametrize("classes", [2, 15])
+@pytest.mark.parametrize("n", [1, 30, 400])
+@pytest.mark.filterwarnings("error")
+def test_prediction_panels(classes: int, n: int) -> None:
+    table, samples, facts = prediction_of(classes, n)
+    panels = {p.key: p for p in predict_views.prediction_panels(table, samples, facts)}
+    assert panels.keys() == {"decisions", "probabilities", "spectra-277", "spectra-lspr", "domain"}
+    assert bare_texts(list(panels.values())) == []
+    assert sum(panels["decisions"].content.data[0].y) == n
+
+
+def test_ten_thousand_predictions_stay_small() -> None:
+    table, samples, facts = prediction_of(15, 10_000)
+    facts["class_means"] = {"277": {name: np.linspace(0, 1, 446).tolist() for name in facts["classes"]}}
+    for panel in predict_views.prediction_panels(table, samples, facts):
+        assert len(json.dumps(panel.to_json())) < 300_000, panel.key
+
+
+def test_spectra_lie_over_class_means_where_there_are_some() -> None:
+    table, samples, facts = prediction_of(2, 3)
+    facts["class_means"] = {"277": {"OK": [0.5] * 446, "The rest": [0.1] * 446}}
+    panels = {p.key: p for p in predict_views.prediction_panels(table, samples, facts)}
+    names = [trace.name for trace in panels["spectra-277"].content.data]
+    assert set(names[:2]) == {"OK", "The rest"} and len(names) == 5 and names[2].startswith("s0: ")
+    assert "class means" in panels["spectra-277"].explanation and "median" in panels["spectra-lspr"].explanation
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_outside_are_drawn_as_such_and_failures_left_out() -> None:
+    rng = np.random.default_rng(0)
+    facts = certified(2, rng)
+    outputs, samples = draw(6, 2, rng)
+    outputs["q"][0], outputs["probability"][1], outputs["t2"][1] = 50.0, np.nan, np.nan
+    table = verdicts.decode(outputs, samples, facts)
+    panels = {p.key: p for p in predict_views.prediction_panels(table, samples, facts)}
+    inside, outside = panels["domain"].content.data
+    assert list(outside.text) == ["s0"] and len(inside.text) == 4
+    assert "2 of 6 samples are unlike" in panels["decisions"].explanation
+    assert len(panels["probabilities"].content.data[0].x) == 5
+    assert panels["spectra-277"].content.data[2].name == "s1: –"
+
+
+def test_files_that_differ_still_show_their_decisions() -> None:
+    table, samples, facts = prediction_of(2, 4)
+    bare = Samples({}, samples.table)
+    assert {p.key for p in predict_views.prediction_panels(table, bare, facts)} == {"decisions", "probabilities", "domain"}
+    assert predict_views.prediction_panels(table.iloc[:0], bare.take([]), facts)[0].key == "nothing"
+
+
+def test_every_text_goes_through_the_catalogue() -> None:
+    """With a language that replaces every text, no English sentence is left."""
+    seen: list[str] = []
+
+    def say(text: str, **values: Any) -> str:
+        seen.append(text)
+        text.format(**values)  # every field has its value
+        return "§"
+
+    predicted, truth, samples, facts = run_of(3)
+    panels = sheet_views.sheet_panels(predicted, truth, samples.table, facts, say)
+    panels += predict_views.prediction_panels(predicted, samples, facts, say)
+    for panel in panels:
+        assert set(re.sub(r"[§ \W]", "", panel.title + panel.explanation)) <= set("0123456789"), panel.key
+        if isinstance(panel.content, go.Figure):
+            assert panel.content.layout.xaxis.title.text in (None, "§"), panel.key
+    assert len(set(seen)) > 60
+
+
+def test_thinned_keeps_both_ends() -> None:
+    assert thinned(1000, 10)[[0, -1]].tolist() == [0, 999] and thinned(3).tolist() == [0, 1, 2]
