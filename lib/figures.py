@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -145,18 +146,35 @@ def pixel_axes(fig: go.Figure, shape: tuple[int, int], *, title: bool = True, **
     return fig
 
 
-def animation(
-    frames_uint8: np.ndarray, *, scale: int = 1, labels: Sequence[str] | None = None, colours: str = "gray", frame_ms: int = 120
-) -> go.Figure:
-    """Frames (n, h, w) uint8 as a film with play, pause and a slider; axes in px.
+@dataclass(frozen=True)
+class Film:
+    """Frames (n, h, w) uint8, each pixel drawn `scale` screen pixels wide."""
 
-    Frames change trace 0 only: traces added to the figure later lie over every frame. `labels` name the slider's steps
-    (default: the frame number).
+    frames: np.ndarray
+    scale: int = 1
+    title: str = ""
+
+
+def animation(*films: Film, labels: Sequence[str] | None = None, colours: str = "gray", frame_ms: int = 120) -> go.Figure:
+    """Films of as many frames, side by side, that play together: play, pause and one slider; axes in px.
+
+    Frames change the first traces only, one for each film: traces added later lie over every frame. `labels` name the slider's
+    steps (default: the frame number).
     """
-    names = [str(label) for label in labels] if labels is not None else [str(i) for i in range(len(frames_uint8))]
-    pictures = [image(frame, colours=colours, scale=scale) for frame in frames_uint8]
-    fig = figure(height=440, margin={"l": 56, "r": 16, "t": 16, "b": 96}).add_trace(pictures[0])
-    fig.frames = [go.Frame(data=[picture], name=str(i), traces=[0]) for i, picture in enumerate(pictures)]
+    count = len(films[0].frames)
+    names = [str(label) for label in labels] if labels is not None else [str(i) for i in range(count)]
+    pictures = [[image(film.frames[i], colours=colours, scale=film.scale) for film in films] for i in range(count)]
+    fig = subplots(1, len(films), horizontal_spacing=0.08, subplot_titles=[film.title for film in films])
+    fig.update_layout(height=440, margin={"l": 56, "r": 16, "t": 32 if any(film.title for film in films) else 16, "b": 96})
+    fig.update_annotations(font_size=13)
+    for column, picture in enumerate(pictures[0], 1):
+        fig.add_trace(picture, row=1, col=column)
+    axes = [{"xaxis": trace.xaxis, "yaxis": trace.yaxis} for trace in fig.data]
+    for row in pictures:
+        for picture, places in zip(row, axes, strict=True):
+            picture.update(places)
+    traces = list(range(len(films)))
+    fig.frames = [go.Frame(data=row, name=str(i), traces=traces) for i, row in enumerate(pictures)]
     show = {"frame": {"duration": frame_ms, "redraw": True}, "transition": {"duration": 0}, "mode": "immediate"}
     play = {"label": "▶", "method": "animate", "args": [None, show | {"fromcurrent": True}]}
     pause = {"label": "❚❚", "method": "animate", "args": [[None], show | {"frame": {"duration": 0, "redraw": False}}]}
@@ -166,7 +184,9 @@ def animation(
                       "pad": {"t": 8, "r": 8}, "showactive": False, "buttons": [play, pause]}],
         sliders=[{"x": 0, "len": 1, "y": -0.16, "pad": {"t": 8, "l": 100}, "currentvalue": {"visible": False}, "steps": steps}],
     )  # fmt: skip
-    return pixel_axes(fig, frames_uint8.shape[1:3])
+    for column, film in enumerate(films, 1):
+        pixel_axes(fig, film.frames.shape[1:3], row=1, col=column)
+    return fig
 
 
 def curves(metrics: pd.DataFrame, columns: Mapping[str, str], y_title: str, best_epoch: int | None = None) -> go.Figure:

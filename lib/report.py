@@ -5,6 +5,7 @@ The page holds Plotly.js and all data, so it opens without a network, can be mai
 
 from __future__ import annotations
 
+import base64
 import html
 import os
 import re
@@ -19,7 +20,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from lib.figures import ACCENT, FONT, themed
-from lib.task import InputError, Panel
+from lib.task import InputError, Panel, Picture
 
 MAX_TABLE_ROWS = 200  # a browser lays out no more in reasonable time; the CSV has them all
 
@@ -79,6 +80,8 @@ def _section(panel: Panel) -> str:
         body = themed(content, "light").to_html(
             full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
         )
+    elif isinstance(content, Picture):
+        body = f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.png).decode()}">'
     elif isinstance(content, pd.DataFrame):
         body, long = _table(content), len(content) > 12
     else:

@@ -38,12 +38,22 @@ def build(run: Run) -> dict[str, Any]:
     sheet: dict[str, Any] = {
         "run": run.id, "task": run.task, "name": run.name, "created_at": datetime.now(UTC).timestamp(),
         "metrics": metrics(task, predicted, truth, samples.get("group")),
-        "panels": [panel.to_json() for panel in [*task.sheet_panels(predicted, truth, samples), *_training_panels(run, task)]],
+        "panels": _panels(run, task, predicted, truth, samples),
+        "translations": {
+            language: _panels(run, task.speaking(language), predicted, truth, samples)
+            for language in task.languages() if language != "en"
+        },
         "provenance": _provenance(run, task, len(table)),
     }  # fmt: skip
     write_json(run.folder / "sheet.json", _plain(sheet))
     write_atomic(run.folder / "model_card.md", _card(run, task, sheet))
     return run.sheet() or sheet
+
+
+def _panels(run: Run, task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[dict[str, Any]]:
+    """The task's panels and the curves of training, in the task's language."""
+    panels = [*task.sheet_panels(predicted, truth, samples), *_training_panels(run, task)]
+    return [panel.to_json() for panel in panels]
 
 
 def _part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:

@@ -6,8 +6,10 @@ scores and shows any object that keeps this contract and names no task. Nothing 
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +21,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+
+from lib.words import LANGUAGES, Language, speaker
 
 if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, never by the dashboard
     import torch
@@ -203,20 +207,30 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture that needs no axes: drawn at once, where a figure takes the browser a tenth of a second."""
+
+    png: bytes
+
+
+@dataclass(frozen=True)
 class Panel:
-    """One thing to look at: a figure, a table or a Markdown text, with its title and what it tells."""
+    """One thing to look at: a figure, a picture, a table or a Markdown text, with its title and what it tells."""
 
     key: str
     title: str
-    content: go.Figure | pd.DataFrame | str
+    content: go.Figure | Picture | pd.DataFrame | str
     explanation: str = ""
     wide: bool = False  # takes the page's whole width
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` reads them back."""
-        kind, content = "text", self.content
+        kind: str = "text"
+        content: Any = self.content
         if isinstance(content, go.Figure):
             kind, content = "figure", json.loads(content.to_json())
+        elif isinstance(content, Picture):
+            kind, content = "picture", base64.b64encode(content.png).decode()
         elif isinstance(content, pd.DataFrame):
             kind, content = "table", json.loads(content.to_json(orient="split", double_precision=12))
         return {
@@ -230,6 +244,8 @@ class Panel:
         content = values["content"]
         if values["kind"] == "figure":
             content = go.Figure(content, skip_invalid=True)
+        elif values["kind"] == "picture":
+            content = Picture(base64.b64decode(content))
         elif values["kind"] == "table":
             content = pd.DataFrame(content["data"], columns=content["columns"], index=content["index"])
         return Panel(values["key"], values["title"], content, values["explanation"], values["wide"])
@@ -309,12 +325,30 @@ class Task(ABC):
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
     facts: Mapping[str, Any] = {}  # of the run at hand: what its TrainingData and `certify` told, as its classes
+    language: Language = "en"  # of what users read
 
     def knowing(self, facts: Mapping[str, Any]) -> Self:
         """This task for the model of one run, with what its data were."""
         known = copy.copy(self)
         known.facts = facts
         return known
+
+    def speaking(self, language: Language) -> Self:
+        """This task with its texts in that language, as far as its catalogue has them."""
+        told = copy.copy(self)
+        told.language = language
+        return told
+
+    def say(self, text: str, **values: Any) -> str:
+        """An English text of this task in its language, with the fields in braces filled."""
+        return speaker(self.language, self._catalogue(self.language))(text, **values)
+
+    def languages(self) -> tuple[Language, ...]:
+        """English, and those that the task's folder has a catalogue of."""
+        return tuple(language for language in LANGUAGES if language == "en" or self._catalogue(language).exists())
+
+    def _catalogue(self, language: Language) -> Path:
+        return Path(str(sys.modules[type(self).__module__].__file__)).parent / f"{language}.json"
 
     # --- simulate -----------------------------------------------------------------------------------------------
     @abstractmethod

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": set(),
     "splits": set(),
     "words": set(),
-    "task": set(),
+    "task": {"words"},
     "figures": set(),
     "version": set(),
 }

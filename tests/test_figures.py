@@ -111,7 +111,7 @@ def test_pixel_axes_are_square_and_point_down():
 
 def test_a_film_has_every_frame_and_keeps_what_lies_over_it():
     stack = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
-    film = figures.animation(stack, scale=2, labels=["0 ms", "10 ms", "20 ms"])
+    film = figures.animation(figures.Film(stack, 2), labels=["0 ms", "10 ms", "20 ms"])
     film.add_scatter(x=[1], y=[2])
     assert [picture(frame.data[0])[::2, ::2].tolist() for frame in film.frames] == stack.tolist()
     assert all(tuple(frame.traces) == (0,) for frame in film.frames)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from lib.figures import themed
-from lib.task import Panel
+from lib.task import Panel, Picture
 from lib.ui.context import guard, theme
 
 # Plotly's own menu: download as SVG, for papers; the logo and the selection tools only take room.
@@ -34,6 +34,8 @@ def show_panel(panel: Panel, key: str) -> None:
         st.markdown(f"##### {panel.title}")
     if isinstance(panel.content, go.Figure):
         show_figure(panel.content, key)
+    elif isinstance(panel.content, Picture):
+        st.image(panel.content.png, width="stretch")
     elif isinstance(panel.content, pd.DataFrame):
         st.dataframe(panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key, placeholder="–")
     else:

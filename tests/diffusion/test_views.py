@@ -52,9 +52,9 @@ def test_simulation_panels(settings: dict[str, float]) -> None:
     config = Simulation(**settings)
     sample = simulate_clips(config, 1, np.random.default_rng(0), keep_path=True)
     panels = checked(views.simulation_panels(sample, config, series(config)))
-    assert set(panels) == {"clip", "path", "high-resolution", "noiseless", "msd", "photons", "range", "settings"}
+    assert set(panels) == {"clip", "path", "noiseless", "msd", "photons", "range", "settings"}
     assert len(figure(panels["clip"]).frames) == 16
-    assert [note.text for note in figure(panels["range"]).layout.annotations] == ["0.01 px²/frame", "1 px²/frame", "10 px²/frame"]
+    assert panels["range"].explanation.endswith("0.01, 1, 10 px²/frame.")
 
 
 def test_msd_figure_draws_4dt() -> None:

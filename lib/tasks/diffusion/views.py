@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import figures
-from lib.task import Panel, Samples
+from lib.task import Panel, Picture, Samples
 from lib.tasks.diffusion import estimators, localise, simulate
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Simulation
 
@@ -39,15 +39,22 @@ def thumbnail(samples: Samples, row: int) -> np.ndarray:
     return figures.grey_levels(clip.max(axis=0), float(np.median(clip)))
 
 
+def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Grey levels (n, h, w) as one picture, `columns` side by side, a pixel apart."""
+    count, height, width = pictures.shape
+    sheet = np.full((-(-count // columns) * (height + 1) - 1, min(count, columns) * (width + 1) - 1), GAP_LEVEL, dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = number // columns * (height + 1), number % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
 def strip(frames: np.ndarray, track: localise.Track | None = None, row: int = 0, columns: int = STRIP_COLUMNS) -> go.Figure:
     """All frames (T, h, w) as a contact sheet, with the molecule's centre marked where it is visible."""
     count, height, width = frames.shape
     rows = -(-count // columns)
     cell_h, cell_w = height + 1, width + 1
-    sheet = np.full((rows * cell_h - 1, min(count, columns) * cell_w - 1), GAP_LEVEL, dtype=np.uint8)
-    for number, frame in enumerate(levels(frames)):
-        top, left = divmod(number, columns)
-        sheet[top * cell_h : top * cell_h + height, left * cell_w : left * cell_w + width] = frame
+    sheet = tiled(levels(frames), columns)
     fig = figures.figure(height=30 + (130 if columns == STRIP_COLUMNS else 98) * rows, margin={"l": 8, "r": 8, "t": 8, "b": 8})
     fig.add_trace(figures.image(sheet, colours="gray", scale=2))
     if track is not None:
@@ -113,13 +120,17 @@ def msd_figure(curves: dict[str, np.ndarray], lines: dict[str, float], interval_
 def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> list[Panel]:
     """One simulated clip (row 0 of `sample`, with `path_px`) and a row of clips over a range of D (`series`)."""
     path = np.asarray(sample.inputs["path_px"][0], dtype=float)
+    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
+    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
     found = localise.track(estimators.noise_equivalent(sample)[:1])
     return [
         Panel(
             "clip",
-            "The clip as the camera records it",
-            _film(np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32), path.mean(axis=1)),
-            "Play, or drag the slider. Click “true path” in the legend to lay it over the frames.",
+            "The clip",
+            _film(np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32), sharp, path.mean(axis=1)),
+            "Play, or drag the slider. Click “true path” in the legend to lay it over the frames. Right: the light that falls "
+            f"on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
+            True,
         ),
         Panel(
             "path",
@@ -128,7 +139,13 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             "Where the molecule is while the shutter is open, coloured by frame, and the centre that a fit finds in each frame. "
             "A centre is the mean over the exposure: what happens within a frame shows only as blur.",
         ),
-        *_light_panels(path, config),
+        Panel(
+            "noiseless",
+            "Without noise, at the camera's pixels",
+            Picture(figures.png(tiled(levels(coarse), columns=4), scale=3)),
+            "What a perfect camera would record, frame by frame. A fast molecule smears its spot: that shape tells D "
+            "as well as the path does.",
+        ),
         Panel("msd", "Mean squared displacement", _simulated_msd(path, found, config), _MSD_TEXT),
         Panel(
             "photons",
@@ -140,8 +157,10 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
         Panel(
             "range",
             "The same molecule at other speeds",
-            range_figure(series),
-            "Above: one frame. Below: mean of all frames. From slow to fast at otherwise equal settings.",
+            Picture(figures.png(range_picture(series), scale=3)),
+            "Above: one frame. Below: mean of all frames. At otherwise equal settings; D from left to right: "
+            + ", ".join(f"{d:.3g}" for d in series.table["true_d_px2_per_frame"])
+            + " px²/frame.",
             True,
         ),
         Panel(
@@ -154,32 +173,19 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
     ]
 
 
-def _film(frames: np.ndarray, mean_path: np.ndarray) -> go.Figure:
-    """Frames (T, h, w) to play, with the true mean positions (T, 2) to lay over them."""
-    film = figures.animation(levels(frames), scale=4, labels=[str(t + 1) for t in range(len(frames))])
+def _film(frames: np.ndarray, sharp: np.ndarray, mean_path: np.ndarray) -> go.Figure:
+    """Frames (T, h, w) to play, the finer ones without noise beside them, and the true mean positions (T, 2) to lay over."""
+    labels = [str(t + 1) for t in range(len(frames))]
+    recorded = figures.Film(levels(frames), 4, "as the camera records it")
+    light = figures.Film(figures.grey_levels(np.sqrt(sharp)), 1, "light alone, finer than the pixels")
+    film = figures.animation(recorded, light, labels=labels)
+    ticks = np.arange(0, CLIP_PX + 1, 16)
+    axis = {"tickvals": ticks * OVERSAMPLE, "ticktext": ticks, "row": 1, "col": 2}
+    film.update_xaxes(**axis).update_yaxes(title_text="", **axis)
+    film.update_layout(margin_t=64, legend_y=1.1)
     line = {"color": figures.AMBER, "width": 1.2}
     y, x = mean_path.T
     return film.add_scatter(x=x, y=y, mode="lines", line=line, name="true path", visible="legendonly", showlegend=True)
-
-
-def _light_panels(path: np.ndarray, config: Simulation) -> list[Panel]:
-    """The molecule's light alone: finer than the camera's pixels, and at them."""
-    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
-    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
-    return [
-        Panel(
-            "high-resolution",
-            "Without noise, and sharper than the camera",
-            _film_high(sharp),
-            f"The light that falls on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
-        ),
-        Panel(
-            "noiseless",
-            "Without noise, at the camera's pixels",
-            strip(coarse, columns=4),
-            "What a perfect camera would record. A fast molecule smears its spot: that shape tells D as well as the path does.",
-        ),
-    ]
 
 
 _MSD_TEXT = (
@@ -187,15 +193,6 @@ _MSD_TEXT = (
     "scatters widely and its lags are "
     "not independent: this is why fitting the MSD, as the original project did, errs by some 80 %."
 )
-
-
-def _film_high(sharp: np.ndarray) -> go.Figure:
-    """The finer frames as a film, axes in camera pixels."""
-    film = figures.animation(figures.grey_levels(np.sqrt(sharp)), labels=[str(t + 1) for t in range(len(sharp))])
-    ticks = np.arange(0, CLIP_PX + 1, 16)
-    return film.update_xaxes(tickvals=ticks * OVERSAMPLE, ticktext=ticks).update_yaxes(
-        tickvals=ticks * OVERSAMPLE, ticktext=ticks
-    )
 
 
 def _simulated_msd(path: np.ndarray, found: localise.Track, config: Simulation) -> go.Figure:
@@ -221,30 +218,14 @@ def photon_histogram(sample: Samples, config: Simulation) -> go.Figure:
     return fig.add_vline(x=config.background * config.qe, line_dash="dash", annotation_text="background")
 
 
-def range_figure(series: Samples) -> go.Figure:
-    """One column per clip of `series`: a frame, and the mean of all frames; titles are the true D."""
+def range_picture(series: Samples) -> np.ndarray:
+    """Grey levels (h, w): one column per clip of `series`, above a frame, below the mean of all frames."""
     clips = np.asarray(series.inputs["clip_adu"], dtype=np.float32)
     middle = clips.shape[1] // 2
-    gap = np.full((CLIP_PX, 2), GAP_LEVEL, np.uint8)
     lo, hi = np.quantile(clips[:, middle], (0.01, 0.9995))
-    top = [part for clip in clips for part in (figures.grey_levels(clip[middle], float(lo), float(hi)), gap)][:-1]
-    low = [part for clip in clips for part in (figures.grey_levels(clip.mean(axis=0)), gap)][:-1]
-    sheet = np.concatenate(
-        [
-            np.concatenate(top, axis=1),
-            np.full((2, len(clips) * (CLIP_PX + 2) - 2), GAP_LEVEL, np.uint8),
-            np.concatenate(low, axis=1),
-        ]
-    )
-    fig = figures.figure(height=330, margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    fig.add_trace(figures.image(sheet, colours="gray", scale=2))
-    figures.pixel_axes(fig, sheet.shape, title=False)
-    fig.update_yaxes(range=[sheet.shape[0] - 0.5, -12])
-    for i, d in enumerate(series.table["true_d_px2_per_frame"]):
-        fig.add_annotation(
-            x=i * (CLIP_PX + 2) + CLIP_PX / 2, y=-3, text=f"{d:.3g} px²/frame", showarrow=False, yanchor="bottom", font_size=12
-        )
-    return fig.update_xaxes(visible=False).update_yaxes(visible=False)
+    frames = [figures.grey_levels(clip[middle], float(lo), float(hi)) for clip in clips]
+    means = [figures.grey_levels(clip.mean(axis=0)) for clip in clips]
+    return tiled(np.stack(frames + means), columns=len(clips))
 
 
 def conditions_table(config: Simulation, found: localise.Track) -> pd.DataFrame:

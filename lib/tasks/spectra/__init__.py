@@ -67,7 +67,7 @@ class Spectra(Task):
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
         """One sample in all channels, what each substance adds, the classes of a small population."""
         assert isinstance(config, Simulation)
-        return simulate_views.simulation_panels(config, rng)
+        return simulate_views.simulation_panels(config, rng, self.say)
 
     def bundles(self, files: Sequence[tuple[Path, str]]) -> list[list[int]]:
         """The fluorimeter's files of one set belong together; any other table is alone."""
@@ -83,7 +83,7 @@ class Spectra(Task):
         columns = acquisition if acquisition != Columns() else None
         paths, names = [path for path, _ in files], [name for _, name in files]
         reading = tables.read(paths, columns, names=names, cache=tables.cache_folder())
-        return arrays.as_samples(reading.table, names[0])
+        return arrays.as_samples(reading.table, names[0] + (f" and {len(names) - 1} more" if names[1:] else ""))
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """`spectra.parquet`; what only a simulation knows goes into truth.csv."""
@@ -107,8 +107,8 @@ class Spectra(Task):
     def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
         """The whole table: integrals, maxima, classes, drift, correlations, principal components, extremes, checks."""
         assert isinstance(rules, Rules)
-        check = View("Checks", lambda: checks.check_panel(samples, readings))
-        return [*clean_views.views(samples, readings, keep, rules=rules), check]
+        check = View(self.say("Checks"), lambda: checks.check_panel(samples, readings, self.say))
+        return [*clean_views.views(samples, readings, keep, self.say, rules), check]
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """The curves of one sample."""
@@ -116,7 +116,7 @@ class Spectra(Task):
 
     def sample_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
         """One sample over the table's median, its readings, and what preprocessing would make of it."""
-        return sample_views.sample_panels(samples, row)
+        return sample_views.sample_panels(samples, row, self.say)
 
     def training_data(self, config: TrainConfig) -> TrainingData:
         """A table, or a simulated population, in four parts."""
@@ -189,7 +189,7 @@ class Spectra(Task):
 
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
         """Class, probabilities, prediction set, decision, domain and note of each sample."""
-        return verdicts.decode(outputs, samples, self.facts)
+        return verdicts.decode(outputs, samples, self.facts, self.say)
 
     def truth(self, samples: Samples) -> pd.DataFrame:
         """The recorded class as a prediction without doubt."""
@@ -209,11 +209,11 @@ class Spectra(Task):
 
     def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
         """Decisions, probabilities, spectra over the class means, distance to the training data."""
-        return predict_views.prediction_panels(table, samples, self.facts)
+        return predict_views.prediction_panels(table, samples, self.facts, self.say)
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """What a lab signs: calibration, confusion, cut-offs and what they kept, sets, errors, strata."""
-        return sheet_views.sheet_panels(predicted, truth, samples, self.facts)
+        return sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
 
     def example(self) -> list[Path]:
         """A small simulated table that ships."""
