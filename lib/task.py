@@ -125,8 +125,9 @@ class TrainConfig(Config):
     batch_size: int = option(64, "Samples per optimiser step", unit="samples", group="optimiser", ge=1, le=4096)
     learning_rate: float = option(1e-3, "Peak step size of AdamW", group="optimiser", log=True, gt=0, le=1)
     weight_decay: float = option(1e-4, "AdamW weight decay", group="optimiser", log=True, ge=0, le=1)
-    schedule: Literal["cosine", "plateau", "constant"] = option(
-        "cosine", "How the learning rate changes: cosine to zero, drop on a validation plateau, or constant", group="optimiser"
+    find_learning_rate: bool = option(False, "Try rates first and take the one where the loss falls fastest", group="optimiser")
+    schedule: Literal["cosine", "plateau", "step", "constant"] = option(
+        "cosine", "The rate: cosine to zero, half on a validation plateau, a tenth after each third, constant", group="optimiser"
     )
     patience_epochs: int = option(
         0,

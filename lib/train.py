@@ -26,13 +26,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from lib import tasks
+from lib import lrfinder, tasks
 from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker
 from lib.model import load_into, physical, save_weights
 from lib.runs import Cancelled, Reporter, Run, Status, explain, find, write_atomic
 from lib.task import Arrays, InputError, Metric, Split, Task, TrainConfig, TrainingData
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
+STEPS_DOWN, STEP_FACTOR = 3, 0.1
 WARMUP_SHARE = 0.03  # of all optimiser steps
 CLIP_NORM = 1.0
 LAST = "last.ckpt"
@@ -90,6 +91,8 @@ def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
         load_into(network, find(config.start_from, run.task).folder / "model.safetensors", f"run {config.start_from}")
     if checkpoint is None:
         task.prepare(network, data)
+        if config.find_learning_rate:
+            config = config.model_copy(update={"learning_rate": lrfinder.find(task, config, network, data, reporter.log.info)})
     learner = Learner(task, config, network, data, bookkeeper)
     trainer = _trainer(run, config, bookkeeper)
     trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
@@ -314,6 +317,8 @@ class Learner(pl.LightningModule):
             return (step + 1) / (warmup + 1)
         if self.config.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+        if self.config.schedule == "step":
+            return float(STEP_FACTOR ** (STEPS_DOWN * step // total))
         return self.books.lr_factor if self.config.schedule == "plateau" else 1.0
 
 

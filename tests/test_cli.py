@@ -78,7 +78,7 @@ def test_help_lists_every_key_with_default_unit_and_bounds(
         assert str(field.json_schema_extra["unit"]) in lines[key]
     if command == "train":
         assert "(default 3; epochs; ≥ 1, ≤ 10000)" in lines["epochs"]
-        assert "cosine | plateau | constant" in lines["schedule"]
+        assert "cosine | plateau | step | constant" in lines["schedule"]
         assert "default empty" in lines["start_from"]
 
 

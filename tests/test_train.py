@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from lib import batches, model, runs, train
+from lib import batches, lrfinder, model, runs, train
 from lib.batches import ShardSampler, TrainSource, ValidationSource
 from lib.runs import Cancelled, Run, Status
 from lib.task import InputError, Samples, Task
@@ -49,6 +49,26 @@ def test_a_finished_run_has_everything(toy: Task) -> None:
     assert status.best_epoch == table.loc[table["rmse_v"].idxmin(), "epoch"]
     assert run.has_model() and (run.folder / "last.ckpt").exists() and list(run.folder.glob("events.out.tfevents.*"))
     assert "done: best epoch" in run.log()
+
+
+def test_a_learning_rate_is_found_where_the_loss_falls_and_the_network_stays_as_it_was(toy: Task) -> None:
+    config = toy.Training.parse({"n_train": 256, "dropout": 0.0})
+    data, said = toy.training_data(config), []
+    network = toy.network(config)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    rate = lrfinder.find(toy, config, network, data, said.append)
+    assert 1e-3 < rate <= 0.03 and f"{rate:g}" in said[0]
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    run = make(toy, find_learning_rate=True, epochs=1, schedule="constant")
+    assert train.fit(run).state == "done"
+    assert run.metrics()["learning_rate"].iloc[0] != run.config()["learning_rate"]
+
+
+def test_steps_take_the_rate_down_to_a_hundredth(toy: Task) -> None:
+    run = make(toy, epochs=9, schedule="step")
+    train.fit(run)
+    rates = run.metrics()["learning_rate"].to_numpy() / run.config()["learning_rate"]
+    assert rates[1] == pytest.approx(1) and rates[4] == pytest.approx(0.1) and rates[7] == pytest.approx(0.01)
 
 
 def test_what_the_data_and_the_calibration_samples_told_is_kept_with_the_run(toy: Task) -> None:
@@ -166,6 +186,7 @@ def test_training_leaves_the_random_state_and_threads_of_its_caller_alone(toy: T
         {"epochs": 4, "loader_workers": 1},
         {"epochs": 9, "schedule": "plateau", "learning_rate": 0.9},
         {"epochs": 4, "schedule": "constant"},
+        {"epochs": 6, "schedule": "step"},
     ],
 )
 @pytest.mark.parametrize("where", [(0, 1), (2, 1), (3, 2)])
