@@ -183,16 +183,7 @@ _SHIPPED = {
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "SpotNet": {**_READ_ONCE, "clips_per_epoch": 65_536, "epochs": 30, "passes": 30},
     "SpotNet, quick": {**_READ_ONCE, "clips_per_epoch": 8192, "epochs": 20, "passes": 20, "batch_size": 128, "test_clips": 1024},
-    "SpotNet, as shipped": {**_SHIPPED, "clips_per_epoch": 983_040, "epochs": 14, "passes": 14},
-    "SpotNet, as shipped, second step": {
-        **_SHIPPED,
-        "clips_per_epoch": 589_824,
-        "epochs": 28,
-        "passes": 28,
-        "learning_rate": 1.5e-3,
-        "dropout": 0.05,
-        "seed": 1,
-    },
+    "SpotNet, as shipped": {**_SHIPPED, "clips_per_epoch": 786_432, "epochs": 32, "passes": 32, "dropout": 0.05},
     "SimpleCNN": {"model": "SimpleCNN"},
     "ParkCNN": {"model": "ParkCNN"},
     "ParkCNN no pooling": {"model": "ParkCNN no pooling"},

@@ -14,7 +14,8 @@ from torch import Tensor
 
 CROP = 21  # px; covers ±3σ of a spot smeared at D = 30 px²/frame
 HALF = CROP // 2
-FIT_STEPS = 16
+FIT_CYCLES = 5  # of three EM steps
+LONGEST_STRIDE = 4.0  # longer ones sometimes throw a faint spot far off
 COARSE = 2  # the track is found on a grid of 2×2 px
 
 
@@ -118,47 +119,78 @@ def crop_at(signal: Tensor, corner: Tensor) -> tuple[Tensor, Tensor]:
     return values * mask, mask
 
 
-def fit_ellipse(crops: Tensor, mask: Tensor, background: Tensor, steps: int = FIT_STEPS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Elliptical Gaussian on a flat background, by expectation–maximisation of the Poisson likelihood.
+@dataclass(frozen=True)
+class _Crops:
+    """What an EM step needs of N crops of C×C pixels, flattened."""
 
-    `crops` (N, C, C) hold the background too; `background` (N,) is where the level starts and stays within a factor of two.
-    Returns centre (N, 2) from the crop's middle, covariance (N, 3) yy/xx/yx with the pixel's 1/12 included, photons (N,) and
-    background (N,).
-    """
-    data = crops.clamp(min=0)
-    axis = torch.arange(-HALF, HALF + 1, device=crops.device, dtype=crops.dtype)
-    # moments 1, y, x, yy, xx, yx of a weight map in one matrix product
-    y, x = axis.view(-1, 1).expand(CROP, CROP).flatten(), axis.view(1, -1).expand(CROP, CROP).flatten()
-    basis = torch.stack([torch.ones_like(y), y, x, y * y, x * x, y * x], 1)
-    data, mask = data.flatten(1), mask.flatten(1)
-    level = background.clamp(min=1e-2)
-    total, area = data.sum(1), mask.sum(1).clamp(min=1)
-    amount = (total - level * area).clamp(min=20.0)
-    mean = torch.zeros_like(basis[:2, 0]).expand(data.shape[0], 2)
-    cov = torch.tensor([2.0, 2.0, 0.0], device=crops.device, dtype=crops.dtype).expand(data.shape[0], 3)
-    for _ in range(steps):
-        vyy, vxx, vyx = cov.unbind(1)
+    data: Tensor  # (N, C²) signal and background
+    basis: Tensor  # (C², 6) 1, y, x, yy, xx, yx of each pixel: moments of a weight map in one matrix product
+    total: Tensor  # (N,) sum of data
+    area: Tensor  # (N,) pixels inside the field of view
+    background: Tensor  # (N,)
+
+    @classmethod
+    def of(cls, crops: Tensor, mask: Tensor, background: Tensor) -> _Crops:
+        axis = torch.arange(-HALF, HALF + 1, device=crops.device, dtype=crops.dtype)
+        y, x = axis.view(-1, 1).expand(CROP, CROP).flatten(), axis.view(1, -1).expand(CROP, CROP).flatten()
+        data = crops.clamp(min=0).flatten(1)
+        basis = torch.stack([torch.ones_like(y), y, x, y * y, x * x, y * x], 1)
+        return cls(data, basis, data.sum(1), mask.flatten(1).sum(1).clamp(min=1), background)
+
+    def level(self, amount: Tensor) -> Tensor:
+        """Background that is left when the spot holds `amount` photons, within a factor of two of what was expected."""
+        rest = (self.total - amount) / self.area
+        return torch.maximum(torch.minimum(rest, 2 * self.background + 1), 0.5 * self.background).clamp(min=1e-2)
+
+    def step(self, spot: Tensor) -> Tensor:
+        """One EM step on (N, 6) centre y, x, covariance yy, xx, yx and photons."""
+        my, mx, vyy, vxx, vyx, amount = spot.unbind(1)
         det = (vyy * vxx - vyx * vyx).clamp(min=0.05)
-        my, mx = mean.unbind(1)
         # the exponent is a quadratic form in (y, x): its coefficients times the same basis
         a, c, b = vxx / det, vyy / det, -vyx / det
         form = torch.stack(
             [a * my * my + c * mx * mx + 2 * b * my * mx, -2 * (a * my + b * mx), -2 * (c * mx + b * my), a, c, 2 * b], 1
         )
-        spot = torch.exp(-0.5 * (form @ basis.T)) * (amount / (2 * math.pi * det.sqrt())).unsqueeze(1)
-        share = data * spot / (spot + level.unsqueeze(1))
-        moments = share @ basis
+        light = torch.exp(-0.5 * (form @ self.basis.T)) * (amount / (2 * math.pi * det.sqrt())).unsqueeze(1)
+        moments = (self.data * light / (light + self.level(amount).unsqueeze(1))) @ self.basis
         found = moments[:, 0].clamp(min=1.0)
         my, mx = moments[:, 1] / found, moments[:, 2] / found
-        mean = torch.stack([my, mx], 1)
-        vyy = (moments[:, 3] / found - my * my).clamp(0.3, 60.0)
-        vxx = (moments[:, 4] / found - mx * mx).clamp(0.3, 60.0)
+        return self.allowed(
+            my, mx, moments[:, 3] / found - my * my, moments[:, 4] / found - mx * mx, moments[:, 5] / found - my * mx, found
+        )
+
+    def allowed(self, my: Tensor, mx: Tensor, vyy: Tensor, vxx: Tensor, vyx: Tensor, amount: Tensor) -> Tensor:
+        """(N, 6) of the parts, brought to where they make a spot inside the crop."""
+        vyy, vxx = vyy.clamp(0.3, 60.0), vxx.clamp(0.3, 60.0)
         limit = 0.95 * (vyy * vxx).sqrt()
-        vyx = torch.maximum(torch.minimum(moments[:, 5] / found - my * mx, limit), -limit)
-        cov = torch.stack([vyy, vxx, vyx], 1)
-        amount = found
-        level = torch.maximum(torch.minimum((total - found) / area, 2 * background + 1), 0.5 * background).clamp(min=1e-2)
-    return mean, cov, amount, level
+        amount = torch.minimum(amount.clamp(min=1.0), self.total.clamp(min=2.0))
+        return torch.stack(
+            [my.clamp(-HALF, HALF), mx.clamp(-HALF, HALF), vyy, vxx, torch.maximum(torch.minimum(vyx, limit), -limit), amount], 1
+        )
+
+
+def fit_ellipse(crops: Tensor, mask: Tensor, background: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Elliptical Gaussian on a flat background, by expectation–maximisation of the Poisson likelihood.
+
+    Plain EM creeps where the background outshines the spot; squared extrapolation (SQUAREM, Varadhan & Roland 2008, scheme S3)
+    gets there in a tenth of the steps. `crops` (N, C, C) hold the background too; `background` (N,) is where the level starts
+    and stays within a factor of two. Returns centre (N, 2) from the crop's middle, covariance (N, 3) yy/xx/yx with the pixel's
+    1/12 included, photons (N,) and background (N,).
+    """
+    pixels = _Crops.of(crops, mask, background.clamp(min=1e-2))
+    amount = (pixels.total - pixels.background * pixels.area).clamp(min=20.0)
+    zero, two = torch.zeros_like(amount), torch.full_like(amount, 2.0)
+    spot = pixels.step(pixels.step(torch.stack([zero, zero, two, two, zero, amount], 1)))
+    weigh = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.02], device=crops.device, dtype=crops.dtype)  # photons count by the fifty
+    for _ in range(FIT_CYCLES):
+        first = pixels.step(spot)
+        second = pixels.step(first)
+        change = first - spot
+        bend = second - first - change
+        stride = ((change * weigh).square().sum(1) / (bend * weigh).square().sum(1).clamp(min=1e-12)).sqrt()
+        stride = stride.clamp(1.0, LONGEST_STRIDE).unsqueeze(1)
+        spot = pixels.step(pixels.allowed(*(spot + 2 * stride * change + stride**2 * bend).unbind(1)))
+    return spot[:, :2], spot[:, 2:5], spot[:, 5], pixels.level(spot[:, 5])
 
 
 def read_spots(clip_adu: Tensor, camera: Tensor) -> Spots:
