@@ -7,11 +7,14 @@ from lib import tasks
 from lib.ui.context import PAGE_PATH, loaded_tasks, navigation_sections
 from lib.ui.opening import opening
 from lib.ui.theme import set_look
+from lib.ui.words import language_switch, settle_language
 
 if __name__ == "__main__":  # one session draws its page
+    settle_language()
     set_look()
     page = st.navigation(navigation_sections(loaded_tasks(tasks.names(), tasks.get)), expanded=True)
     st.session_state[PAGE_PATH] = page.url_path
+    language_switch()
     page.run()
 else:  # the server starts
     # Until the first st.navigation Streamlit takes a folder named pages for its old multipage mode, and refuses our addresses.

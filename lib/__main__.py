@@ -28,6 +28,7 @@ from lib.cli.training import train, train_arguments
 from lib.cli.typed import FAILED, INTERRUPTED, OK, USAGE, UsageError, find, positive
 from lib.runs import Cancelled, Run
 from lib.task import Config, InputError
+from lib.words import LANGUAGES
 
 CONFIG_OF = {"simulate": "Simulation", "train": "Training", "predict": "Acquisition", "clean": "Rules"}
 SHEET_FORMATS, EXPORT_FORMATS = ("html", "pdf"), ("onnx", "safetensors")
@@ -94,6 +95,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     sheet_command = add("sheet", sheet, "Write a run's result sheet as one file.")
     sheet_command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
     sheet_command.add_argument("--format", choices=SHEET_FORMATS, default="html")
+    sheet_command.add_argument("--language", choices=tuple(LANGUAGES), default="en", help="English where the task has no other")
     sheet_command.add_argument("--output", metavar="FILE", type=Path, help="default: <run>-sheet.<format> in this folder")
     export_command = add("export", export, "Write a run's model for use elsewhere.")
     export_command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
@@ -149,7 +151,7 @@ def sheet(parsed: argparse.Namespace) -> int:
         raise UsageError(f"{path}: its folder does not exist. Make it first.")
     from lib import sheet as engine
 
-    print(engine.save(run, path, parsed.format))
+    print(engine.save(run, path, parsed.format, parsed.language))
     return OK
 
 

@@ -84,8 +84,8 @@ class _Physical(torch.nn.Module):
 
 
 def _onnx(model: Model, folder: Path) -> Path:
-    """`<run>.onnx`, checked against torch before it gets its name."""
-    target = folder / f"{model.run.id}.onnx"
+    """`<run>.onnx`, or as the task calls it, checked against torch before it gets its name."""
+    target = folder / f"{model.task.export_name(model.config) or model.run.id}.onnx"
     exact = _precise(model)
     with tempfile.TemporaryDirectory(prefix="lightbench-onnx-") as name:
         path = Path(name) / "model.onnx"

@@ -17,6 +17,7 @@ from lib import report
 from lib.model import Model
 from lib.runs import Run, write_atomic
 from lib.task import Config, InputError, Panel, Samples, Task
+from lib.words import core
 
 BATCH = 64  # samples that go through the network at once, whatever the files they came from
 LEARN_FROM, LEARN_AT_MOST = 5, 64  # files that are read beforehand for what they have in common: fewer say nothing
@@ -226,8 +227,9 @@ def _panels(task: Task, table: pd.DataFrame, samples: Samples | None) -> list[Pa
         return task.prediction_panels(table, samples)
     except Exception:
         log.exception("figures of the prediction failed")
-        text = "The figures could not be drawn (internal error, see the log). The table above is complete."
-        return [Panel("figures-failed", "Figures", text)]
+        say = core(task.language)
+        text = say("The figures could not be drawn (internal error, see the log). The table above is complete.")
+        return [Panel("figures-failed", say("Figures"), text)]
 
 
 def save(prediction: Prediction, folder: Path) -> list[Path]:
@@ -253,19 +255,24 @@ def save(prediction: Prediction, folder: Path) -> list[Path]:
 def figures_html(prediction: Prediction) -> str:
     """One self-contained page: what was predicted with what, the table and the figures."""
     task, run, table = prediction.task, prediction.run, prediction.table
+    say = core(task.language)
     known = [f"{key} = {value}" for key, value in prediction.settings.items() if value is not None]
     unknown = [key for key, value in prediction.settings.items() if value is None]
     facts = {
-        "Model": f"{run.name} ({run.task}/{run.id})" if run.name != run.id else f"{run.task}/{run.id}",
-        "Date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        "Rows": f"{int(prediction.predicted.sum())} predicted, {len(prediction.failures)} files failed",
-        "Settings given": ", ".join(known) or "none",
-        "Taken from each file or left at their defaults": ", ".join(unknown) or "none",
+        say("Model"): f"{run.name} ({run.task}/{run.id})" if run.name != run.id else f"{run.task}/{run.id}",
+        say("Date"): datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        say("Rows"): say(
+            "{n} predicted, {failed} files failed", n=int(prediction.predicted.sum()), failed=len(prediction.failures)
+        ),
+        say("Settings given"): ", ".join(known) or say("none"),
+        say("Taken from each file or left at their defaults"): ", ".join(unknown) or say("none"),
     }
-    panels = [Panel("table", "Predicted values", table, "All rows with full precision are in predictions.csv.", wide=True)]
+    told = say("All rows with full precision are in predictions.csv.")
+    panels = [Panel("table", say("Predicted values"), table, told, wide=True)]
     if prediction.failures:
-        failed = pd.DataFrame(prediction.failures, columns=["file", "why it failed"])
-        panels.append(Panel("failures", "Files that failed", failed))
+        failed = pd.DataFrame(prediction.failures, columns=[say("file"), say("why it failed")])
+        panels.append(Panel("failures", say("Files that failed"), failed))
     return report.page(
-        f"{task.title}: {task.output_label}", facts, [*panels, *prediction.panels], kicker="Lightbench · prediction"
-    )
+        f"{task.say(task.title)}: {task.say(task.output_label)}", facts, [*panels, *prediction.panels],
+        kicker=say("Lightbench · prediction"), language=task.language,
+    )  # fmt: skip

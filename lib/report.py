@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from lib.figures import ACCENT, FONT, themed
 from lib.task import InputError, Panel, Picture
+from lib.words import Language, Say, core
 
 MAX_TABLE_ROWS = 200  # a browser lays out no more in reasonable time; the CSV has them all
 
@@ -59,21 +60,33 @@ footer {{ margin-top: 20px; color: #52606d; font-size: 12px; }}
 
 
 def page(
-    title: str, facts: Mapping[str, str], panels: Sequence[Panel], *, kicker: str, footer: str = "", signature: bool = False
+    title: str,
+    facts: Mapping[str, str],
+    panels: Sequence[Panel],
+    *,
+    kicker: str,
+    footer: str = "",
+    signature: bool = False,
+    language: Language = "en",
 ) -> str:
-    """The whole page: heading, `facts` as a list of name and value, every panel, and lines to sign where wanted."""
+    """The whole page: heading, `facts` as a list of name and value, every panel, and lines to sign where wanted.
+
+    `language` is that of the texts; the page's own words follow it.
+    """
+    say = core(language)
     listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
-    signed = '<div class="signature"><div>Name and signature</div><div>Place and date</div></div>' if signature else ""
+    lines = "".join(f"<div>{html.escape(line)}</div>" for line in (say("Name and signature"), say("Place and date")))
+    signed = f'<div class="signature">{lines}</div>' if signature else ""
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!DOCTYPE html>\n<html lang="{language}"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body><main>"
         f'<header><div class="kicker">{html.escape(kicker)}</div><h1>{html.escape(title)}</h1><dl>{listed}</dl></header>'
-        f"{''.join(_section(panel) for panel in panels)}{signed}<footer>{markdown(footer)}</footer></main></body></html>\n"
+        f"{''.join(_section(panel, say) for panel in panels)}{signed}<footer>{markdown(footer)}</footer></main></body></html>\n"
     )
 
 
-def _section(panel: Panel) -> str:
+def _section(panel: Panel, say: Say) -> str:
     """One panel as HTML. Long tables may break over pages, nothing else."""
     content, long = panel.content, False
     if isinstance(content, go.Figure):
@@ -83,19 +96,20 @@ def _section(panel: Panel) -> str:
     elif isinstance(content, Picture):
         body = f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.png).decode()}">'
     elif isinstance(content, pd.DataFrame):
-        body, long = _table(content), len(content) > 12
+        body, long = _table(content, say), len(content) > 12
     else:
         body = markdown(content)
     told = f'<div class="explanation">{markdown(panel.explanation)}</div>' if panel.explanation else ""
     return f'<section class="{"long" if long else ""}"><h2>{html.escape(panel.title)}</h2>{told}{body}</section>'
 
 
-def _table(table: pd.DataFrame) -> str:
+def _table(table: pd.DataFrame, say: Say) -> str:
     """At most MAX_TABLE_ROWS rows, numbers to four digits."""
     shown = table.head(MAX_TABLE_ROWS)
     body = shown.to_html(index=False, border=0, escape=True, na_rep="–", float_format=lambda value: f"{value:.4g}")
     more = len(table) - len(shown)
-    return f'<div class="scroll">{body}</div>' + (f'<p class="explanation">… and {more} more rows.</p>' if more else "")
+    told = html.escape(say("… and {n} more rows.", n=more))
+    return f'<div class="scroll">{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
 
 
 def markdown(text: str) -> str:

@@ -251,11 +251,12 @@ class Run:
         return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
-def create(task: str, config: Mapping[str, Any], name: str = "", executor: str = "local") -> Run:
+def create(task: str, config: Mapping[str, Any], name: str = "", executor: str = "local", after: str = "") -> Run:
     """Make the folder of a new run, queued, from plain JSON settings.
 
     The id is `<UTC time>-<name or model>-<4 hex digits>`; a name that starts with `shipped-` gives exactly that id.
-    Raises InputError where a shipped run of that name exists already.
+    Its trainer waits for the run `after` (an id of the same task) to end. Raises InputError where a shipped run of that name
+    exists already.
     """
     now = time.time()
     slug = re.sub(r"[^a-z0-9]+", "-", (name or str(config.get("model", "")) or "run").lower()).strip("-")[:40] or "run"
@@ -267,6 +268,7 @@ def create(task: str, config: Mapping[str, Any], name: str = "", executor: str =
     except FileExistsError as error:
         raise InputError(f"run {run_id!r}", "a run of that id exists already", "Choose another name.") from error
     about = {"task": task, "name": name, "executor": executor, "created_at": now, "version": __version__}
+    about |= {"after": after} if after else {}
     write_json(run.folder / "config.json", about | {"config": dict(config)})
     write_json(run.folder / "status.json", Status(created_at=now, epochs=int(config.get("epochs", 0))).model_dump())
     return run

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,11 +56,12 @@ def _warm(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
 
 
 def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, run, files: [{path, name}], acquisition, output} -> {n, failures, skipped, seconds}; files in `output`."""
+    """{task, run, files: [{path, name}], acquisition, output, language} -> {n, failures, skipped, seconds}; files in `output`."""
     started = time.monotonic()
     task = tasks.get(payload["task"])
     run = runs.find(payload["run"], task.name) if payload.get("run") else runs.default_model(task.name)
     model, acquisition = load_model(run), _acquisition(task, payload)
+    model = replace(model, task=model.task.speaking(payload.get("language", "en")))
     output = Path(payload["output"])
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=output) as folder:
@@ -99,6 +101,13 @@ def _keep(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
     return {"paths": [str(path) for path in paths]}
 
 
+def _preview(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, training, language} -> {panels}: what a training would learn from."""
+    task = tasks.get(payload["task"]).speaking(payload.get("language", "en"))
+    panels = task.preview(task.Training.parse(payload["training"], "training settings"))
+    return {"panels": [panel.to_json() for panel in panels]}
+
+
 def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     """{task, folder, rows, acquisition, seed} -> {simulation, training, acquisition, panels} of inspected samples."""
     task = tasks.get(payload["task"])
@@ -117,10 +126,10 @@ def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, A
 
 
 def _sheet(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{run, output, format: html|pdf} -> {path}: `output` is the file to write, or the folder to write it into."""
+    """{run, output, format: html|pdf, language} -> {path}: `output` is the file to write, or the folder to write it into."""
     run, output, form = _run(payload), Path(payload["output"]), payload.get("format", "html")
     path = output / f"{run.id}.{form}" if output.is_dir() else output
-    return {"path": str(sheet.save(run, path, form))}
+    return {"path": str(sheet.save(run, path, form, payload.get("language", "en")))}
 
 
 def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
@@ -129,8 +138,8 @@ def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "keep": _keep, "calibrate": _calibrate,
-    "sheet": _sheet, "export": _export,
+    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "keep": _keep, "preview": _preview,
+    "calibrate": _calibrate, "sheet": _sheet, "export": _export,
 }  # fmt: skip
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from lib import __version__, report, tasks
 from lib.figures import curves
 from lib.runs import Run, write_atomic, write_json
 from lib.task import InputError, Panel, Task
+from lib.words import Language, Say, core, english
 
 FORMATS = ("html", "pdf")
 RESAMPLES = 200
@@ -106,19 +108,29 @@ def _bootstrap(
 
 def _training_panels(run: Run, task: Task) -> list[Panel]:
     """Loss of train and validation together, and the selecting score, with the best epoch marked."""
-    history, status, monitor = run.metrics(), run.status(), task.monitor
+    history, status, monitor, say = run.metrics(), run.status(), task.monitor, core(task.language)
     if history.empty:
         return []
-    loss = curves(history, {"train_loss": "train", "validation_loss": "validation"}, "loss", status.best_epoch)
-    told = "Loss per epoch on training and validation samples; the dotted line is the epoch whose weights were kept."
-    panels = [Panel("loss-curves", "Training and validation loss", loss, told)]
+    losses = {"train_loss": say("train"), "validation_loss": say("validation")}
+    told = say("Loss per epoch on training and validation samples; the dotted line is the epoch whose weights were kept.")
+    loss = _in_words(curves(history, losses, say("loss"), status.best_epoch), say)
+    panels = [Panel("loss-curves", say("Training and validation loss"), loss, told)]
     if monitor.name in history:
-        title = f"{monitor.name} ({monitor.unit})" if monitor.unit else monitor.name
-        score = curves(history, {monitor.name: "validation"}, title, status.best_epoch)
-        better = "lower" if monitor.goal == "min" else "higher"
-        told = f"{title} on validation samples; {better} is better. It selects the best epoch."
-        panels.append(Panel("score-curve", "Validation score", score, told))
+        name = task.say(monitor.name)
+        title = f"{name} ({monitor.unit})" if monitor.unit else name
+        score = _in_words(curves(history, {monitor.name: say("validation")}, title, status.best_epoch), say)
+        told = (
+            say("{score} on validation samples; lower is better. It selects the best epoch.", score=title)
+            if monitor.goal == "min"
+            else say("{score} on validation samples; higher is better. It selects the best epoch.", score=title)
+        )
+        panels.append(Panel("score-curve", say("Validation score"), score, told))
     return panels
+
+
+def _in_words(fig: go.Figure, say: Say) -> go.Figure:
+    """The words that `curves` puts in, in the sheet's language."""
+    return fig.update_xaxes(title_text=say("epoch")).for_each_annotation(lambda mark: mark.update(text=say("best")))
 
 
 def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
@@ -163,19 +175,19 @@ def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _metrics_table(sheet: Mapping[str, Any]) -> pd.DataFrame:
+def _metrics_table(task: Task, sheet: Mapping[str, Any], say: Say) -> pd.DataFrame:
     rows = [
-        {"figure of merit": m["name"], "value": _shown(m["value"]), "unit": m["unit"],
-         "95 % interval": "–" if m["low"] is None else f"{_shown(m['low'])} to {_shown(m['high'])}"}
+        {say("figure of merit"): task.say(m["name"]), say("value"): _shown(m["value"]), say("unit"): m["unit"],
+         say("95 % interval"): "–" if m["low"] is None else say("{low} to {high}", low=_shown(m["low"]), high=_shown(m["high"]))}
         for m in sheet["metrics"]
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    return table if any(m["unit"] for m in sheet["metrics"]) else table.drop(columns="unit")
+    return table if any(m["unit"] for m in sheet["metrics"]) else table.drop(columns=say("unit"))
 
 
-def _duration(seconds: float | None) -> str:
+def _duration(seconds: float | None, say: Say = english) -> str:
     if seconds is None:
-        return "unknown"
+        return say("unknown")
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
@@ -232,54 +244,68 @@ Made with {versions}, in {_duration(made["seconds"])}.
 """
 
 
-def html(run: Run) -> str:
-    """The sheet as one self-contained page that prints on A4, with a line to sign.
+def html(run: Run, language: Language = "en") -> str:
+    """The sheet as one self-contained page that prints on A4, with a line to sign; in English where it has no other language.
 
     The sheet is built first where the run has none. Raises InputError where the run is not ready for one.
     """
-    sheet = run.sheet() or build(run)
-    task, made = tasks.get(run.task), sheet["provenance"]
-    facts = {
-        "Run": f"{run.task}/{run.id}",
-        "Measures": f"{task.output_label}, from {task.input_label}",
-        "Trained": f"{_date(made['trained_at'])}, {made['epochs']} epochs in {_duration(made['seconds'])}, seed {made['seed']}",
-        "Tested on": f"{made['test_samples']} samples. {made['unseen']}",
-        "Sheet made": _date(sheet["created_at"]),
-    }
-    told = "On the test samples; intervals from resampling them (95 %, bootstrap)."
-    panels = [
-        Panel("metrics", "Figures of merit", _metrics_table(sheet), told),
-        *(Panel.from_json(panel) for panel in sheet["panels"]),
+    sheet, task = run.sheet() or build(run), tasks.get(run.task)
+    if language in task.languages()[1:] and language not in sheet.get("translations", {}) and not run.shipped:
+        sheet = build(run)  # of a time before the task could say it in that language
+    panels = sheet.get("translations", {}).get(language)
+    task = task.speaking("en" if panels is None else language)
+    say, made = core(task.language), sheet["provenance"]
+    settings = pd.DataFrame([(k, _shown(v)) for k, v in made["config"].items()], columns=[say("setting"), say("value")])
+    shown = [
         Panel(
-            "settings",
-            "Settings",
-            pd.DataFrame([(k, _shown(v)) for k, v in made["config"].items()], columns=["setting", "value"]),
+            "metrics", say("Figures of merit"), _metrics_table(task, sheet, say),
+            say("On the test samples; intervals from resampling them (95 %, bootstrap)."),
         ),
-        Panel("again", "How to make it again", f"```\n{made['command']}\n```"),
-    ]
-    footer = "Made with " + ", ".join(f"{name} {number}" for name, number in made["versions"].items()) + "."
+        *(Panel.from_json(panel) for panel in panels or sheet["panels"]),
+        Panel("settings", say("Settings"), settings),
+        Panel("again", say("How to make it again"), f"```\n{made['command']}\n```"),
+    ]  # fmt: skip
+    versions = ", ".join(f"{name} {number}" for name, number in made["versions"].items())
     return report.page(
-        f"{task.title}: {run.name}", facts, panels, kicker="Lightbench · result sheet", footer=footer, signature=True
-    )
+        f"{task.say(task.title)}: {run.name}", _facts(run, task, sheet, say), shown, kicker=say("Lightbench · result sheet"),
+        footer=say("Made with {versions}.", versions=versions), signature=True, language=task.language,
+    )  # fmt: skip
 
 
-def _date(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z") if seconds else "unknown"
+def _facts(run: Run, task: Task, sheet: Mapping[str, Any], say: Say) -> dict[str, str]:
+    """What stands below the heading."""
+    made = sheet["provenance"]
+    return {
+        say("Run"): f"{run.task}/{run.id}",
+        say("Measures"): say(
+            "{output}, from {input}", output=task.say(task.output_label), input=task.say(task.input_label)
+        ),
+        say("Trained"): say(
+            "{date}, {epochs} epochs in {time}, seed {seed}", date=_date(made["trained_at"], say), epochs=made["epochs"],
+            time=_duration(made["seconds"], say), seed=made["seed"],
+        ),
+        say("Tested on"): say("{n} samples. {unseen}", n=made["test_samples"], unseen=say(made["unseen"])),
+        say("Sheet made"): _date(sheet["created_at"], say),
+    }  # fmt: skip
 
 
-def pdf(run: Run, path: Path) -> Path:
+def _date(seconds: float | None, say: Say) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M %Z") if seconds else say("unknown")
+
+
+def pdf(run: Run, path: Path, language: Language = "en") -> Path:
     """The sheet as PDF at `path`, whole or not at all; returns the path. Raises InputError where no browser is found."""
-    return save(run, path, "pdf")
+    return save(run, path, "pdf", language)
 
 
-def save(run: Run, path: Path, format_: str) -> Path:
+def save(run: Run, path: Path, format_: str, language: Language = "en") -> Path:
     """Write the sheet as "html" or "pdf", whole or not at all, and return the path.
 
     Raises InputError: another format, no test predictions yet, no browser for a PDF, a place that cannot be written to.
     """
     if format_ not in FORMATS:
         raise InputError(f"format {format_!r}", "it is not known", f"Formats: {', '.join(FORMATS)}.")
-    text = html(run)
+    text = html(run, language)
     content = report.pdf(text, f"result sheet of {run.id}") if format_ == "pdf" else text
     try:
         write_atomic(path, content)

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import check_random_state
 
 Values = Sequence[Any] | np.ndarray | pd.Series
 FINEST = 10  # folds that a part of a wanted share is put together from
@@ -81,13 +82,44 @@ def folds(
     if np.bincount(code).max() < count:  # scikit-learn refuses to stratify what no class allows
         return _plain_folds(together, count, rng)
     seed = int(rng.integers(2**31))
+    if groups is not None:
+        fold = _stratified_groups(code, together, count, seed)
+        return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(count)]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class")  # `warnings_of` names the class
-        if groups is None:
-            found = StratifiedKFold(count, shuffle=True, random_state=seed).split(code, code)
-        else:
-            found = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(code, code, together)
+        found = StratifiedKFold(count, shuffle=True, random_state=seed).split(code, code)
         return [(np.sort(others), np.sort(held)) for others, held in found]
+
+
+def _stratified_groups(code: np.ndarray, together: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold of each row (n,): that of scikit-learn's `StratifiedGroupKFold`, number for number, many times as fast.
+
+    Groups, the most one-sided first, each go to the fold where the spread of class shares over the folds then is smallest.
+    """
+    group = np.unique(together, return_inverse=True)[1]
+    held = np.zeros((group.max() + 1, code.max() + 1))
+    np.add.at(held, (group, code), 1)
+    shuffled = check_random_state(seed).permutation(len(held))
+    order = shuffled[np.argsort(-np.std(held[shuffled], axis=1), kind="stable")]
+    totals, one = held.sum(axis=0), np.eye(count)[:, :, None]
+    filled, fold = np.zeros((count, held.shape[1])), np.empty(len(held), dtype=np.intp)
+    for number in order:
+        shares = (filled + one * held[number]) / totals  # (folds it may go to, folds, classes)
+        off = shares - np.add.reduce(shares, axis=1, keepdims=True) / count
+        spread = np.add.reduce(np.sqrt(np.add.reduce(off * off, axis=1) / count), axis=1) / len(totals)
+        fold[number] = best = _first_best(spread.tolist(), np.add.reduce(filled, axis=1).tolist())
+        filled[best] += held[number]
+    return np.asarray(fold[group])
+
+
+def _first_best(spread: Sequence[float], rows: Sequence[float]) -> int:
+    """The place of the smallest spread; among nearly equal ones that of the fewest rows."""
+    best = 0
+    for k in range(1, len(spread)):
+        least = spread[best]
+        if spread[k] < least or (abs(spread[k] - least) <= 1e-8 + 1e-5 * abs(least) and rows[k] < rows[best]):
+            best = k
+    return best
 
 
 def _plain_folds(together: np.ndarray, count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:

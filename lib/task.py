@@ -1,4 +1,4 @@
-"""The contract between a task and the bench: Config, Samples, Panel, Task.
+"""The contract between a task and the bench: Config, Samples, Task.
 
 A task is one folder under `lib/tasks/`. Everything the bench knows of it is in this file: the core trains, predicts,
 scores and shows any object that keeps this contract and names no task. Nothing here imports torch or streamlit.
@@ -6,7 +6,6 @@ scores and shows any object that keeps this contract and names no task. Nothing 
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import sys
@@ -18,14 +17,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_or
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from lib.panels import Panel, Picture, View
 from lib.words import LANGUAGES, Language, speaker
 
 if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, never by the dashboard
     import torch
+
+__all__ = [
+    "Arrays", "Calibration", "Config", "Group", "InputError", "Metric", "Panel", "Picture", "Samples", "Split", "Task",
+    "TrainConfig", "TrainingData", "View", "first_bytes", "option",
+]  # fmt: skip
 
 Group = Literal["data", "model", "optimiser", "compute", "visible", "hidden", "camera"]
 Split = Literal["train", "validation", "calibration", "test"]
@@ -208,59 +212,6 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that needs no axes: drawn at once, where a figure takes the browser a tenth of a second."""
-
-    png: bytes
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One thing to look at: a figure, a picture, a table or a Markdown text, with its title and what it tells."""
-
-    key: str
-    title: str
-    content: go.Figure | Picture | pd.DataFrame | str
-    explanation: str = ""
-    wide: bool = False  # takes the page's whole width
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` reads them back."""
-        kind: str = "text"
-        content: Any = self.content
-        if isinstance(content, go.Figure):
-            kind, content = "figure", json.loads(content.to_json())
-        elif isinstance(content, Picture):
-            kind, content = "picture", base64.b64encode(content.png).decode()
-        elif isinstance(content, pd.DataFrame):
-            kind, content = "table", json.loads(content.to_json(orient="split", double_precision=12))
-        return {
-            "key": self.key, "title": self.title, "explanation": self.explanation, "wide": self.wide,
-            "kind": kind, "content": content,
-        }  # fmt: skip
-
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Panel:
-        """The panel that `to_json` wrote."""
-        content = values["content"]
-        if values["kind"] == "figure":
-            content = go.Figure(content, skip_invalid=True)
-        elif values["kind"] == "picture":
-            content = Picture(base64.b64decode(content))
-        elif values["kind"] == "table":
-            content = pd.DataFrame(content["data"], columns=content["columns"], index=content["index"])
-        return Panel(values["key"], values["title"], content, values["explanation"], values["wide"])
-
-
-@dataclass(frozen=True)
-class View:
-    """A panel that is made when it is asked for."""
-
-    title: str
-    make: Callable[[], Panel]
-
-
-@dataclass(frozen=True)
 class Metric:
     """A figure of merit; its unit is in its name too."""
 
@@ -411,6 +362,18 @@ class Task(ABC):
         return acquisition, ""
 
     # --- train --------------------------------------------------------------------------------------------------
+    def preview(self, config: TrainConfig) -> list[Panel]:
+        """What a training with these settings would learn from, to look at before it starts. Raises InputError."""
+        return []
+
+    def folds(self, config: TrainConfig) -> list[TrainConfig]:
+        """The trainings that together test every sample once; the one given where there are no folds."""
+        return [config]
+
+    def export_name(self, config: TrainConfig) -> str:
+        """What an exported model is called in the lab, without ending; "" is the run's id."""
+        return ""
+
     @abstractmethod
     def training_data(self, config: TrainConfig) -> TrainingData:
         """Train, validation and test batches. Raises InputError where data is missing."""

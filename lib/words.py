@@ -1,7 +1,8 @@
 """What users read, in their language: English sentences are the keys of one catalogue per task and language.
 
 A task's texts go through a `Say`: `say("{n} samples", n=3)`. English is the text itself; `lib/tasks/<task>/fr.json` holds
-{English text: French text} with the same fields in braces.
+{English text: French text} with the same fields in braces. What the bench itself writes into sheets and reports is in
+`lib/fr.json`, what its pages say in `lib/ui/fr.json`. Figures keep their decimal point in every language, as in tables and files.
 """
 
 from __future__ import annotations
@@ -33,3 +34,8 @@ def speaker(language: Language, catalogue: Path) -> Say:
         return english(known.get(text, text), **values)
 
     return say
+
+
+def core(language: Language) -> Say:
+    """Says what the bench writes into sheets and reports, whatever the task."""
+    return speaker(language, Path(__file__).with_name(f"{language}.json"))

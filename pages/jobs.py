@@ -5,4 +5,4 @@ from lib.ui.context import guard, loaded_tasks
 from lib.ui.jobs import jobs_page
 
 with guard():
-    jobs_page({task.name: task.title for task in loaded_tasks(tasks.names(), tasks.get)}, jobs)
+    jobs_page(loaded_tasks(tasks.names(), tasks.get), jobs)

@@ -399,6 +399,18 @@ def test_tasks_may_live_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment()["LIGHTBENCH_HOME"] == os.environ["LIGHTBENCH_HOME"]
 
 
+def test_a_run_waits_for_the_one_before_it(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = toy.Training.parse({"epochs": 1, "n_train": 16, "n_test": 16}).model_dump(mode="json")
+    first = runs.create("toy", values, "first")
+    second = runs.create("toy", values, "second", after=first.id)
+    states = iter(["queued", "running", "failed"])
+    waited: list[float] = []
+    monkeypatch.setattr(jobs, "state", lambda run: next(states) if run.id == first.id else "queued")
+    monkeypatch.setattr("lib.cli.training.time.sleep", waited.append)
+    assert call("train", "toy", "--run", second.id) == 0
+    assert len(waited) == 2 and second.status().state == "done"
+
+
 # --- clean and convert ----------------------------------------------------------------------------------------------
 
 

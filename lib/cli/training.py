@@ -19,6 +19,7 @@ from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, find, settings, t
 from lib.runs import Cancelled, Run, Status
 from lib.task import Task
 
+POLL_S = 1.0
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set for every process of a distributed training
 _log = logging.getLogger("lightbench")
 
@@ -45,12 +46,19 @@ def train(parsed: argparse.Namespace) -> int:
         first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
         if first:
             jobs.claim(run)
+            _wait_for(str(run.about().get("after", "")), run.task)
         # Lightning starts the other ranks of one machine with this command line: they must train the same run.
         sys.argv[1:] = ["train", run.task, "--run", run.id, *(["--resume"] if parsed.resume else [])]
         status = _fit(run, parsed.resume, quiet=bool(parsed.run) or not first)
         if first:
             _say_end(run, status)
     return {"done": OK, "cancelled": INTERRUPTED}.get(status.state, FAILED)
+
+
+def _wait_for(run_id: str, task: str) -> None:
+    """Return once the run has ended, however it did; at once where there is none."""
+    while run_id and jobs.state(runs.Run(runs.checkpoints_dir() / task / run_id)) in jobs.ACTIVE:
+        time.sleep(POLL_S)
 
 
 def _new_run(parsed: argparse.Namespace, task: Task) -> Run:

@@ -10,6 +10,7 @@ import streamlit as st
 from lib.runs import Run, delete, restore
 from lib.ui.context import PAGE_PATH, Jobs, guard, plain
 from lib.ui.rundata import OPEN_END, Overview
+from lib.ui.words import t
 
 Action = Literal["cancel", "resume", "delete", "log"]
 BUTTONS: dict[Action, tuple[str, str]] = {
@@ -33,8 +34,9 @@ def run_actions(row: Overview) -> list[Action]:
 
 def ask(row: Overview, action: Action, *, icon_only: bool = False) -> None:
     """The button of one action. It only notes the wish: a dialog opened inside a live fragment would close at its next turn."""
-    label, icon = BUTTONS[action]
-    shape: dict[str, Any] = {"help": f"{label} {plain(row.name)}", "type": "tertiary"} if icon_only else {}
+    label, icon = t(BUTTONS[action][0]), BUTTONS[action][1]
+    told = t("{action}: {name}", action=label, name=plain(row.name))
+    shape: dict[str, Any] = {"help": told, "type": "tertiary"} if icon_only else {}
     if st.button("" if icon_only else label, icon=icon, key=f"{action}-{row.run.id}", **shape):
         st.session_state[ASKED] = (st.session_state.get(PAGE_PATH), action, str(row.run.folder))
         st.rerun()
@@ -48,9 +50,9 @@ def show_asked(jobs: Jobs) -> None:
         return
     run = Run(Path(folder))
     if action == "cancel":
-        _cancel_dialog(run, jobs)
+        st.dialog(t("Cancel this run?"), icon=":material/stop_circle:", on_dismiss=_forget)(_cancel_dialog)(run, jobs)
     elif action == "log":
-        _log_dialog(run)
+        st.dialog(t("Log"), width="large", icon=":material/article:", on_dismiss=_forget)(_log_dialog)(run)
     else:
         _forget()
         with guard():
@@ -65,7 +67,7 @@ def _forget() -> None:
 def _do(run: Run, action: Action, jobs: Jobs) -> None:
     if action == "resume":
         jobs.resume(run)
-        st.toast(f"Resumed {plain(run.name)}", icon=":material/resume:")
+        st.toast(t("Resumed {name}", name=plain(run.name)), icon=":material/resume:")
     else:
         name = run.name
         st.session_state.setdefault(DELETED, []).append((name, str(delete(run))))
@@ -78,35 +80,33 @@ def show_undo() -> None:
         return
     name, folder = deleted[-1]
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/delete: Deleted **{plain(name)}**.", width="stretch")
-        if st.button("Undo", key="undo-delete", icon=":material/undo:"):
+        st.markdown(t(":material/delete: Deleted **{name}**.", name=plain(name)), width="stretch")
+        if st.button(t("Undo"), key="undo-delete", icon=":material/undo:"):
             deleted.pop()
             restore(Path(folder))
             st.rerun()
-        if st.button("", key="forget-delete", icon=":material/close:", type="tertiary", help="Hide this line"):
+        if st.button("", key="forget-delete", icon=":material/close:", type="tertiary", help=t("Hide this line")):
             deleted.clear()
             st.rerun()
 
 
-@st.dialog("Cancel this run?", icon=":material/stop_circle:", on_dismiss=_forget)
 def _cancel_dialog(run: Run, jobs: Jobs) -> None:
     with guard():
-        st.markdown(
-            f"**{plain(run.name)}** stops at once. Its best weights so far stay, and it can be resumed from its last epoch."
-        )
+        text = t("**{name}** stops at once. Its best weights so far stay, and it can be resumed from its last epoch.",
+                 name=plain(run.name))  # fmt: skip
+        st.markdown(text)
         with st.container(horizontal=True):
-            if st.button("Stop it", type="primary", key="confirm-cancel"):
+            if st.button(t("Stop it"), type="primary", key="confirm-cancel"):
                 _forget()
-                with st.spinner("Stopping every process of the run…"):
+                with st.spinner(t("Stopping every process of the run…")):
                     jobs.cancel(run)
-                st.toast(f"Cancelled {plain(run.name)}", icon=":material/block:")
+                st.toast(t("Cancelled {name}", name=plain(run.name)), icon=":material/block:")
                 st.rerun()
-            if st.button("Keep running", key="refuse-cancel"):
+            if st.button(t("Keep running"), key="refuse-cancel"):
                 _forget()
                 st.rerun()
 
 
-@st.dialog("Log", width="large", icon=":material/article:", on_dismiss=_forget)
 def _log_dialog(run: Run) -> None:
     with guard():
         st.caption(f"{plain(run.name)} · {run.id}")
@@ -115,4 +115,4 @@ def _log_dialog(run: Run) -> None:
 
 def _log_tail(run: Run) -> None:
     with st.container(height=480, autoscroll=True, border=False):
-        st.code(run.log(400) or "Nothing logged yet.", language=None, wrap_lines=True)
+        st.code(run.log(400) or t("Nothing logged yet."), language=None, wrap_lines=True)

@@ -11,10 +11,11 @@ import streamlit as st
 from lib.runs import create
 from lib.task import Config, Panel, Task
 from lib.ui.context import Jobs, WorkerLike, go_to
-from lib.ui.forms import defaults, entries, fill_form
+from lib.ui.forms import defaults, fill_form, spoken
 from lib.ui.panels import show_panels
 from lib.ui.predict import acquisition_key
 from lib.ui.simulate import form_key
+from lib.ui.words import t
 from lib.ui.work import begin, busy, finished
 
 SEED = 0
@@ -30,15 +31,15 @@ def calibrate_section(
 ) -> None:
     """The button, and what came of it. `rows` are the kept samples of `folder`."""
     key = f"{task.name}-clean-calibration"
-    st.caption("Measure the kept samples and set the simulator alike, so that a model trained on simulated ones fits them.")
+    st.caption(t("Measure the kept samples and set the simulator alike, so that a model trained on simulated ones fits them."))
     if st.button(
-        f"Match the simulator to these {len(rows)} samples", icon=":material/tune:", key=f"{key}-go",
-        disabled=busy(f"{key}-work") or not rows, help=None if rows else "Keep at least one sample.",
+        t("Match the simulator to these {n} samples", n=len(rows)), icon=":material/tune:", key=f"{key}-go",
+        disabled=busy(f"{key}-work") or not rows, help=None if rows else t("Keep at least one sample."),
     ):  # fmt: skip
-        with st.spinner("Matching …", show_time=True):
+        with st.spinner(t("Matching …"), show_time=True):
             payload = {"task": task.name, "folder": folder, "rows": list(rows), "acquisition": dict(acquisition), "seed": SEED}
             st.session_state[f"{key}-rows"] = len(rows)
-            begin(f"{key}-work", worker, "calibrate", payload, "matching the simulator")
+            begin(f"{key}-work", worker, "calibrate", payload, t("matching the simulator"))
 
     def keep(value: dict[str, Any]) -> None:
         st.session_state[key] = value | {"rows": st.session_state[f"{key}-rows"]}
@@ -49,18 +50,18 @@ def calibrate_section(
 
 def _result(task: Task, value: dict[str, Any], key: str, jobs: Jobs) -> None:
     with st.container(horizontal=True):
-        if st.button("Open in Simulate", icon=":material/blur_on:", key=f"{key}-simulate"):
+        if st.button(t("Open in Simulate"), icon=":material/blur_on:", key=f"{key}-simulate"):
             fill_form(form_key(task), {name: rounded(setting) for name, setting in value["simulation"].items()})
             go_to(task.name, "simulate")
         if value["acquisition"] and st.button(
-            "Use as instrument settings", icon=":material/photo_camera:", key=f"{key}-acquisition",
-            help="Fills in what is known of the instrument here and on the Predict page.",
+            t("Use as instrument settings"), icon=":material/photo_camera:", key=f"{key}-acquisition",
+            help=t("Fills in what is known of the instrument here and on the Predict page."),
         ):  # fmt: skip
             fill_form(acquisition_key(task), {name: rounded(setting) for name, setting in value["acquisition"].items()})
             st.rerun()
         if st.button(
-            "Train a model for these conditions", icon=":material/model_training:", type="primary", key=f"{key}-train",
-            help="Starts a training in the background with the settings below over the default preset.",
+            t("Train a model for these conditions"), icon=":material/model_training:", type="primary", key=f"{key}-train",
+            help=t("Starts a training in the background with the settings below over the default preset."),
         ):  # fmt: skip
             run = create(task.name, training_values(task, value["training"]), "calibrated")
             jobs.start(run)
@@ -68,12 +69,13 @@ def _result(task: Task, value: dict[str, Any], key: str, jobs: Jobs) -> None:
     show_panels([Panel.from_json(panel) for panel in value["panels"]], f"{key}-panels")
     left, middle, right = st.columns(3, gap="large")
     with left:
-        _settings("Simulator", task.Simulation, value["simulation"], f"{key}-table-simulation")
+        _settings(t("Simulator"), task, task.Simulation, value["simulation"], f"{key}-table-simulation")
     with middle:
-        _settings("Training", task.Training, value["training"], f"{key}-table-training")
+        _settings(t("Training"), task, task.Training, value["training"], f"{key}-table-training")
     with right:
-        _settings("Instrument, as read from the samples", task.Acquisition, value["acquisition"], f"{key}-table-acquisition")
-    st.caption(f"Read from {value['rows']} samples.")
+        title = t("Instrument, as read from the samples")
+        _settings(title, task, task.Acquisition, value["acquisition"], f"{key}-table-acquisition")
+    st.caption(t("Read from {n} samples.", n=value["rows"]))
 
 
 def rounded(value: Any) -> Any:
@@ -84,16 +86,17 @@ def rounded(value: Any) -> Any:
 def training_values(task: Task, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a training: defaults, the first preset, then what the calibration found. Raises InputError."""
     preset = next(iter(task.training_presets.values()), {})
-    return task.Training.parse(defaults(task.Training) | dict(preset) | dict(changes), "training settings").model_dump()
+    return task.Training.parse(defaults(task.Training) | dict(preset) | dict(changes), t("training settings")).model_dump()
 
 
-def _settings(title: str, config: type[Config], values: Mapping[str, Any], key: str) -> None:
+def _settings(title: str, task: Task, config: type[Config], values: Mapping[str, Any], key: str) -> None:
     """Values by their labels with units."""
-    labels = {entry.name: entry.label for entry in entries(config)}
+    labels = {entry.name: entry.label for entry in spoken(config, task.say)}
     rows = [(labels.get(name, name), value) for name, value in values.items() if value is not None]
     st.markdown(f"###### {title}")
     if not rows:
-        st.caption("Nothing to set.")
+        st.caption(t("Nothing to set."))
         return
     texts = [f"{value:.4g}" if isinstance(value, float) else str(value) for _, value in rows]
-    st.dataframe(pd.DataFrame({"setting": [label for label, _ in rows], "value": texts}), hide_index=True, key=key)
+    table = pd.DataFrame({t("setting"): [label for label, _ in rows], t("value"): texts})
+    st.dataframe(table, hide_index=True, key=key)

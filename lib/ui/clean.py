@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,16 +24,17 @@ from lib.ui.columns import column_config
 from lib.ui.contact import PER_PAGE, compose, sheet_figure
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
 from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_skipped, zip_files, zip_folder
-from lib.ui.forms import config_form, entries, fill_form
+from lib.ui.forms import config_form, fill_form, spoken
 from lib.ui.overview import has_overview, show_overview
 from lib.ui.panels import show_panels
 from lib.ui.predict import acquisition_form, acquisition_key
+from lib.ui.words import speaking, t
 from lib.ui.work import begin, busy, finished, warm_up
 from lib.uploads import archive_names
 
 MAX_ZIP_BYTES = 1024**3
 TABLE_ROWS = 5000  # more make every click slow
-Show = Literal["all", "kept", "dropped"]
+VIEWS, SHOWN, PICKS = ("Overview", "Contact sheet", "Table"), ("all", "kept", "dropped"), ("clicks", "a frame")
 
 
 @dataclass
@@ -77,8 +78,8 @@ class Inspection:
 
 def clean_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
     """Everything below the menu."""
-    purpose = "Look at real files, drop what does not belong, and keep a record of how. Raw files stay as they are."
-    page_header("Clean", purpose, task)
+    purpose = t("Look at real files, drop what does not belong, and keep a record of how. Raw files stay as they are.")
+    page_header(t("Clean"), purpose, task)
     with guard():
         warm_up(worker, task.name)
         _load(task, worker)
@@ -87,10 +88,10 @@ def clean_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
             return
         if _key(task, "refused") in st.session_state:
             show_failures(st.session_state[_key(task, "refused")])
-            st.error("None of these files could be read, so nothing was changed.", icon=":material/error:")
+            st.error(t("None of these files could be read, so nothing was changed."), icon=":material/error:")
         inspection: Inspection | None = st.session_state.get(_key(task, "inspection"))
         if inspection is None:
-            empty_state("Choose files and press **Read the files**: a table of readings and a contact sheet appear here.")
+            empty_state(t("Choose files and press **Read the files**: a table of readings and a contact sheet appear here."))
             _recipe_upload(task)
             return
         _review(task, inspection, worker, jobs)
@@ -104,30 +105,30 @@ def _key(task: Task, name: str) -> str:
 def _load(task: Task, worker: WorkerLike) -> None:
     """File choice and the button that has them read."""
     loaded: Inspection | None = st.session_state.get(_key(task, "inspection"))
-    title = "Files" + (f" · {plain(loaded.source.label)}" if loaded else "")
+    title = " · ".join([t("Files"), *([plain(loaded.source.label)] if loaded else [])])
     with st.expander(title, expanded=True, icon=":material/upload_file:"):
         make = choose(task, _key(task, "files"))
         acquisition = acquisition_form(task)
         running = busy(_key(task, "work"))
         pressed = st.button(
-            "Read the files", type="primary", icon=":material/search_insights:", key=_key(task, "read"),
-            disabled=running or make is None or acquisition is None, help=None if make else "Choose files first.",
+            t("Read the files"), type="primary", icon=":material/search_insights:", key=_key(task, "read"),
+            disabled=running or make is None or acquisition is None, help=None if make else t("Choose files first."),
         )  # fmt: skip
         if loaded and acquisition is not None and acquisition != loaded.acquisition and not running:
-            st.caption(":material/info: The instrument settings changed since these files were read.")
-            if st.button("Read the same files again", icon=":material/refresh:", key=_key(task, "again")):
+            st.caption(":material/info: " + t("The instrument settings changed since these files were read."))
+            if st.button(t("Read the same files again"), icon=":material/refresh:", key=_key(task, "again")):
                 _inspect(task, worker, loaded.source, acquisition)
     if pressed and make is not None and acquisition is not None:
         _inspect(task, worker, make(), acquisition)
 
 
 def _inspect(task: Task, worker: WorkerLike, source: Source, acquisition: dict[str, Any]) -> None:
-    with st.spinner(f"Reading {plain(source.label)} …", show_time=True):
+    with st.spinner(t("Reading {files} …", files=plain(source.label)), show_time=True):
         folder = private_folder()
         payload = {"task": task.name, "files": source.payload(), "acquisition": acquisition, "output": folder.name}
         st.session_state.pop(_key(task, "refused"), None)
         st.session_state[_key(task, "asked")] = (source, acquisition, folder)
-        begin(_key(task, "work"), worker, "inspect", payload, f"reading {source.label}")
+        begin(_key(task, "work"), worker, "inspect", payload, t("reading {files}", files=source.label))
 
 
 def _keep(task: Task, value: dict[str, Any]) -> None:
@@ -155,75 +156,62 @@ def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) 
     """Rules, pictures and table, choice by hand, export, calibration."""
     show_failures(inspection.failures)
     show_skipped(inspection.skipped)
-    st.subheader("Rules", anchor=False, divider="gray")
+    st.subheader(t("Rules"), anchor=False, divider="gray")
     left, right = st.columns([5, 4], gap="large")
     with left:
-        rules = config_form(task.Rules, _key(task, "rules"), columns=2, sliders=True, subject="rules")
+        rules = config_form(task.Rules, _key(task, "rules"), columns=2, sliders=True, subject=t("rules"), say=task.say)
     if rules is None:
         return
     flags = task.flag(inspection.readings, task.Rules.parse(rules)).reset_index(drop=True)
     keep = recipe.kept(flags, inspection.hand)
     with right:
         _counts(task, flags, keep, inspection.hand)
-    st.subheader("Samples", anchor=False, divider="gray")
+    st.subheader(t("Samples"), anchor=False, divider="gray")
     _samples(task, inspection, task.Rules.parse(rules), flags, keep)
-    st.subheader("Export", anchor=False, divider="gray")
+    st.subheader(t("Export"), anchor=False, divider="gray")
     _export(task, inspection, worker, rules, flags, keep)
     _recipe_upload(task)
     if type(task).calibrate is not Task.calibrate:
-        st.subheader("Calibrate", anchor=False, divider="gray")
+        st.subheader(t("Calibrate"), anchor=False, divider="gray")
         rows = [int(row) for row in keep[keep].index]
         calibrate_section(task, worker, inspection.folder.name, rows, inspection.acquisition, jobs)
 
 
 def _counts(task: Task, flags: pd.DataFrame, keep: pd.Series, hand: Hand) -> None:
     """How many samples each rule removes, alone and together."""
-    labels = {entry.name: entry.label for entry in entries(task.Rules)}
+    labels = {entry.name: entry.label for entry in spoken(task.Rules, task.say)}
     n, broken = len(flags), flags.sum(axis=1)
     table = pd.DataFrame(
         {
-            "rule": [labels.get(str(c), str(c)) for c in flags.columns],
-            "removes": [int(flags[c].sum()) for c in flags.columns],
-            "share": [f"{flags[c].mean():.0%}" for c in flags.columns],
-            "alone": [int((flags[c] & (broken == 1)).sum()) for c in flags.columns],
+            t("rule"): [labels.get(str(c), str(c)) for c in flags.columns],
+            t("removes"): [int(flags[c].sum()) for c in flags.columns],
+            t("share"): [f"{flags[c].mean():.0%}" for c in flags.columns],
+            t("alone"): [int((flags[c] & (broken == 1)).sum()) for c in flags.columns],
         }
     )
     union = int((broken > 0).sum())
     first, second = st.columns(2)
-    first.metric("Kept", f"{int(keep.sum())} of {n}", f"{keep.mean():.0%}", delta_color="off", delta_arrow="off", border=True)
-    second.metric("Removed by rules", f"{union}", f"{union / n:.0%}", delta_color="off", delta_arrow="off", border=True)
-    alone = st.column_config.NumberColumn("alone", help="Samples that no other rule removes")
-    st.dataframe(table, hide_index=True, key=_key(task, "counts"), column_config={"alone": alone})
+    kept = t("{n} of {all}", n=int(keep.sum()), all=n)
+    first.metric(t("Kept"), kept, f"{keep.mean():.0%}", delta_color="off", delta_arrow="off", border=True)
+    second.metric(t("Removed by rules"), f"{union}", f"{union / n:.0%}", delta_color="off", delta_arrow="off", border=True)
+    alone = st.column_config.NumberColumn(t("alone"), help=t("Samples that no other rule removes"))
+    st.dataframe(table, hide_index=True, key=_key(task, "counts"), column_config={t("alone"): alone})
     if hand:
-        st.caption(f"Changed by hand: {sum(hand.values())} kept, {len(hand) - sum(hand.values())} dropped.")
+        kept_by_hand = sum(hand.values())
+        dropped = len(hand) - kept_by_hand
+        st.caption(t("Changed by hand: {kept} kept, {dropped} dropped.", kept=kept_by_hand, dropped=dropped))
 
 
 def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFrame, keep: pd.Series) -> None:
     """Overview, contact sheet or table; what is picked there can be kept, dropped and looked at."""
-    views = [*(["Overview"] if has_overview(task) else []), "Contact sheet", "Table"]
+    views = [view for view in VIEWS if view != "Overview" or has_overview(task)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = st.segmented_control(
-            "View", views, default=views[0], required=True,
-            key=_key(task, "view"), persist_state="session",
-        )  # fmt: skip
-        show: Show = "all"
-        if view != "Overview":
-            show = st.segmented_control(
-                "Show", ["all", "kept", "dropped"], default="all", required=True, key=_key(task, "show"), persist_state="session"
-            )
-        pick = "clicks"
-        if view == "Contact sheet":
-            pick = st.segmented_control(
-                "Pick with",
-                ["clicks", "a frame"],
-                default="clicks",
-                required=True,
-                key=_key(task, "pick"),
-                persist_state="session",
-            )
+        view = _one_of(t("View"), views, _key(task, "view"))
+        show = _one_of(t("Show"), list(SHOWN), _key(task, "show")) if view != "Overview" else "all"
+        pick = _one_of(t("Pick with"), list(PICKS), _key(task, "pick")) if view == "Contact sheet" else "clicks"
     rows = list(range(len(keep))) if show == "all" else np.flatnonzero(keep == (show == "kept")).tolist()
     if not rows:
-        empty_state(f"No sample is {show}.")
+        empty_state(t("No sample is kept.") if show == "kept" else t("No sample is dropped."))
         return
     if view == "Overview":
         over = task.overview(inspection.samples, inspection.readings, keep, rules)
@@ -235,12 +223,26 @@ def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFr
     _by_hand(task, inspection, picked)
     if picked:
         row = picked[0]
-        more = f" · the first of {len(picked)} picked" if len(picked) > 1 else ""
-        st.markdown(f"##### {row + 1} · {plain(inspection.files[row])}{more}")
-        why = recipe.reasons(flags, inspection.hand)[row]
-        st.caption(plain(("Kept" if keep.iloc[row] else "Dropped") + (f": {why}" if why else "")))
+        more = t("the first of {n} picked", n=len(picked)) if len(picked) > 1 else ""
+        st.markdown("##### " + " · ".join(filter(None, [str(row + 1), plain(inspection.files[row]), more])))
+        why = _reasons(flags, inspection.hand)[row]
+        st.caption(plain(": ".join(filter(None, [t("Kept") if keep.iloc[row] else t("Dropped"), why]))))
         known = task.Acquisition.parse(inspection.acquisition)
         show_panels(task.sample_panels(inspection.samples, row, known), _key(task, f"sample-{row}"))
+
+
+def _one_of(label: str, options: Sequence[str], key: str) -> str:
+    """A choice among English words, shown in the reader's language; the first is chosen at the start."""
+    chosen: str = st.segmented_control(
+        label, options, default=options[0], required=True, key=key, persist_state="session", format_func=speaking()
+    )
+    return chosen
+
+
+def _reasons(flags: pd.DataFrame, hand: Hand) -> list[str]:
+    """`recipe.reasons` with the hand's words in the reader's language; rules go by their keys, as in the recipe."""
+    by_hand = {"kept by hand": t("kept by hand"), "dropped by hand": t("dropped by hand")}
+    return ["; ".join(by_hand.get(part, part) for part in why.split("; ")) for why in recipe.reasons(flags, hand)]
 
 
 def _contact_sheet(
@@ -250,20 +252,23 @@ def _contact_sheet(
     pages = math.ceil(len(rows) / PER_PAGE)
     page = _page_number(task, pages) if pages > 1 else 1
     shown = list(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
-    why = recipe.reasons(flags, inspection.hand)
+    why = _reasons(flags, inspection.hand)
     sheet = compose(
         [task.thumbnail(inspection.samples, row) for row in shown], [str(row + 1) for row in shown],
         [bool(keep.iloc[row]) for row in shown], [row in inspection.hand for row in shown],
     )  # fmt: skip
-    hover = [f"{row + 1} · {_plotly_text(inspection.files[row])}<br>{why[row] or 'kept'}" for row in shown]
+    hover = [f"{row + 1} · {_plotly_text(inspection.files[row])}<br>{why[row] or t('kept')}" for row in shown]
     event: Any = st.plotly_chart(
         themed(sheet_figure(sheet, hover, frame=frame), theme()), theme=None, width="stretch", on_select="rerun",
         selection_mode=("points", "box"), config={"displayModeBar": False},
         key=_key(task, f"sheet-{page}-{hash(tuple(shown))}-{_turn(task)}-{frame}"),
-        alt="Contact sheet of the samples: dropped ones are dimmed and crossed",
+        alt=t("Contact sheet of the samples: dropped ones are dimmed and crossed"),
     )  # fmt: skip
-    how = "Drag a frame over the pictures to pick." if frame else "Click a picture to look at it, with Shift to pick several."
-    st.caption(f"{how} Crossed: dropped. Corner: by hand.")
+    st.caption(
+        t("Drag a frame over the pictures to pick. Crossed: dropped. Corner: by hand.")
+        if frame
+        else t("Click a picture to look at it, with Shift to pick several. Crossed: dropped. Corner: by hand.")
+    )
     return sorted(shown[int(index)] for index in event["selection"]["point_indices"] if int(index) < len(shown))
 
 
@@ -271,7 +276,7 @@ def _page_number(task: Task, pages: int) -> int:
     key = _key(task, "page")
     if int(st.session_state.get(key) or 1) > pages:
         st.session_state[key] = pages
-    return int(st.number_input(f"Page of {pages}", 1, pages, key=key, persist_state="session", width=140) or 1)
+    return int(st.number_input(t("Page of {pages}", pages=pages), 1, pages, key=key, persist_state="session", width=140) or 1)
 
 
 def _plotly_text(text: str) -> str:
@@ -280,7 +285,7 @@ def _plotly_text(text: str) -> str:
 
 def _table(task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.DataFrame, keep: pd.Series) -> list[int]:
     """The readings; returns the rows picked in it."""
-    why = recipe.reasons(flags, inspection.hand)
+    why = _reasons(flags, inspection.hand)
     readings = inspection.readings.reset_index(drop=True)
     readings.insert(0, "no.", range(1, len(readings) + 1))
     readings.insert(1, "kept", keep.to_numpy(bool))
@@ -293,8 +298,9 @@ def _table(task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.Da
         key=_key(task, f"table-{hash(tuple(rows))}-{_turn(task)}"), width="stretch", lazy=False,
     )  # fmt: skip
     if len(rows) > TABLE_ROWS:
-        st.caption(f"The first {TABLE_ROWS:,} of {len(rows):,} rows; **Readings as CSV** below has all of them.")
-    st.caption("Pick rows at their left edge to look at a sample, or to keep or drop several together.")
+        text = t("The first {most:,} of {n:,} rows; **Readings as CSV** below has all of them.", most=TABLE_ROWS, n=len(rows))
+        st.caption(text)
+    st.caption(t("Pick rows at their left edge to look at a sample, or to keep or drop several together."))
     return [rows[int(index)] for index in event["selection"]["rows"] if int(index) < len(rows)]
 
 
@@ -314,16 +320,20 @@ def _by_hand(task: Task, inspection: Inspection, picked: Sequence[int]) -> None:
     def undo() -> None:
         inspection.hands.pop()
 
-    n = f" {len(picked)}" if len(picked) > 1 else ""
+    n = len(picked)
+    words = (
+        ("keep", t("Keep {n} picked", n=n) if n > 1 else t("Keep picked"), True, ":material/check:"),
+        ("drop", t("Drop {n} picked", n=n) if n > 1 else t("Drop picked"), False, ":material/close:"),
+    )
     with st.container(horizontal=True):
-        for word, keep, icon in (("Keep", True, ":material/check:"), ("Drop", False, ":material/close:")):
+        for name, label, keep, icon in words:
             st.button(
-                f"{word}{n} picked", key=_key(task, word.lower()), icon=icon, disabled=not picked, on_click=change,
-                args=(inspection.hand | dict.fromkeys(picked, keep),), help=None if picked else "Pick samples first.",
+                label, key=_key(task, name), icon=icon, disabled=not picked, on_click=change,
+                args=(inspection.hand | dict.fromkeys(picked, keep),), help=None if picked else t("Pick samples first."),
             )  # fmt: skip
-        st.button("Undo", key=_key(task, "undo"), icon=":material/undo:", disabled=len(inspection.hands) < 2, on_click=undo)
+        st.button(t("Undo"), key=_key(task, "undo"), icon=":material/undo:", disabled=len(inspection.hands) < 2, on_click=undo)
         st.button(
-            "Forget all changes by hand", key=_key(task, "forget"), icon=":material/restart_alt:", type="tertiary",
+            t("Forget all changes by hand"), key=_key(task, "forget"), icon=":material/restart_alt:", type="tertiary",
             disabled=not inspection.hand, on_click=change, args=({},),
         )  # fmt: skip
 
@@ -344,12 +354,12 @@ def _export(
         else:
             _kept_table(task, inspection, worker, text, keep)
         st.download_button(
-            "Recipe", text, "recipe.json", "application/json",
+            t("Recipe"), text, "recipe.json", "application/json",
             key=_key(task, "recipe"), on_click="ignore", icon=":material/receipt_long:",
-            help="Rules, instrument settings, every file by its SHA-256, what was dropped and why.",
+            help=t("Rules, instrument settings, every file by its SHA-256, what was dropped and why."),
         )  # fmt: skip
         st.download_button(
-            "Readings as CSV", lambda: _readings_csv(inspection, flags, keep), f"{task.name}-readings.csv", "text/csv",
+            t("Readings as CSV"), lambda: _readings_csv(inspection, flags, keep), f"{task.name}-readings.csv", "text/csv",
             key=_key(task, "csv"), on_click="ignore", icon=":material/csv:",
         )  # fmt: skip
     kept_in = st.session_state.get(_key(task, "kept-in"))
@@ -369,33 +379,37 @@ def _kept_files(task: Task, inspection: Inspection, text: Callable[[], str], kee
         return zip_files([("recipe.json", text().encode()), *raw])
 
     too_large = size > MAX_ZIP_BYTES
-    told = "ZIP of the untouched raw files of every kept sample, and recipe.json."
+    told = t("ZIP of the untouched raw files of every kept sample, and recipe.json.")
+    if too_large:
+        told = t("Too large for one ZIP in the browser: take the recipe, it names each file with its hash.")
+    label = t("Kept set: {files}, {size} MB", files=counted(len(chosen)), size=f"{size / 1e6:.3g}")
     st.download_button(
-        f"Kept set: {counted(len(chosen))}, {size / 1e6:.3g} MB", archive, f"{task.name}-kept.zip", "application/zip",
+        label, archive, f"{task.name}-kept.zip", "application/zip",
         key=_key(task, "zip"), on_click="ignore", icon=":material/folder_zip:", type="primary",
-        disabled=not chosen or too_large,
-        help="Too large for one ZIP in the browser: take the recipe, it names each file with its hash." if too_large else told,
+        disabled=not chosen or too_large, help=told,
     )  # fmt: skip
 
 
 def _kept_table(task: Task, inspection: Inspection, worker: WorkerLike, text: Callable[[], str], keep: pd.Series) -> None:
     """A name and a button that writes the kept samples, with the recipe, where trainings find them."""
-    name = st.text_input("Name of the kept set", f"clean-{time.strftime('%Y%m%d')}", key=_key(task, "set-name"), width=240)
+    name = st.text_input(t("Name of the kept set"), f"clean-{time.strftime('%Y%m%d')}", key=_key(task, "set-name"), width=240)
     n = int(keep.sum())
     pressed = st.button(
-        f"Save the kept set: {n:,} samples", key=_key(task, "save"), icon=":material/save:", type="primary", disabled=not n,
-        help="Writes the kept samples and recipe.json into the bench's data folder. The raw files stay as they are.",
+        t("Save the kept set: {n:,} samples", n=n), key=_key(task, "save"), icon=":material/save:", type="primary",
+        disabled=not n,
+        help=t("Writes the kept samples and recipe.json into the bench's data folder. The raw files stay as they are."),
     )  # fmt: skip
     if not pressed:
         return
     if archive_names([name]) != [name] or name.startswith("."):
-        raise InputError(f"name {name!r}", "it cannot be the name of a folder", "Use letters, digits, - and _.")
+        problem = t("it cannot be the name of a folder")
+        raise InputError(t("name {name}", name=repr(name)), problem, t("Use letters, digits, - and _."))
     folder = home() / "data" / task.name / name
     payload = {
         "task": task.name, "folder": inspection.folder.name, "keep": keep.tolist(), "files": inspection.raw, "recipe": text(),
         "output": str(folder),
     }  # fmt: skip
-    with st.spinner("Writing the kept set …", show_time=True):
+    with st.spinner(t("Writing the kept set …"), show_time=True):
         worker.request("keep", payload)
     st.session_state[_key(task, "kept-in")] = folder
 
@@ -404,11 +418,12 @@ def _where_kept(task: Task, folder: Path) -> None:
     """Where the set lies, and what can be done with it."""
     size = sum(path.stat().st_size for path in folder.iterdir())
     with st.container(horizontal=True, vertical_alignment="center", border=True):
-        st.markdown(f":material/check: Saved as the set **{plain(folder.name)}** in `{folder}` ({size / 1e6:.3g} MB).")
-        stage_link(task.name, "train", "Train on it", icon=":material/model_training:", data=folder.name)
+        st.markdown(t(":material/check: Saved as the set **{name}** in `{folder}` ({size} MB).",
+                      name=plain(folder.name), folder=folder, size=f"{size / 1e6:.3g}"))  # fmt: skip
+        stage_link(task.name, "train", t("Train on it"), icon=":material/model_training:", data=folder.name)
         if size <= MAX_ZIP_BYTES:
             st.download_button(
-                "Download it", lambda: zip_folder(folder), f"{folder.name}.zip", "application/zip",
+                t("Download it"), lambda: zip_folder(folder), f"{folder.name}.zip", "application/zip",
                 key=_key(task, "set-zip"), on_click="ignore", icon=":material/folder_zip:",
             )  # fmt: skip
 
@@ -422,11 +437,11 @@ def _readings_csv(inspection: Inspection, flags: pd.DataFrame, keep: pd.Series) 
 # --- recipe ----------------------------------------------------------------------------------------------------------
 def _recipe_upload(task: Task) -> None:
     """Take a recipe and apply it to the files at hand, or to the next ones."""
-    with st.expander("Apply a recipe made before", icon=":material/receipt_long:"):
+    with st.expander(t("Apply a recipe made before"), icon=":material/receipt_long:"):
         key = _key(task, "recipe-upload")
         upload = st.file_uploader("recipe.json", key=key, type=["json"])
         icon = ":material/playlist_add_check:"
-        if upload is not None and st.button("Apply the recipe", key=_key(task, "recipe-apply"), icon=icon):
+        if upload is not None and st.button(t("Apply the recipe"), key=_key(task, "recipe-apply"), icon=icon):
             wanted = recipe.parse(task, upload.getvalue(), upload.name)
             _take_recipe(task, wanted)
             st.rerun()
@@ -444,7 +459,7 @@ def _take_recipe(task: Task, wanted: dict[str, Any]) -> None:
         _apply_recipe(task, inspection, wanted)
         return
     st.session_state[_key(task, "recipe-waiting")] = wanted
-    st.session_state[_key(task, "applied")] = (
+    st.session_state[_key(task, "applied")] = t(
         "The rules and instrument settings of the recipe are filled in. Read its files now: the choice by hand follows."
     )
 
@@ -457,9 +472,14 @@ def _apply_recipe(task: Task, inspection: Inspection, wanted: dict[str, Any]) ->
     keep = recipe.kept(flags, applied.hand)
     here = len(applied.kept)
     same = sum(bool(keep.iloc[row]) == kept for row, kept in applied.kept.items())
-    report = [f"Recipe applied: {same} of {here} samples come out as when it was made; {int(keep.sum())} are kept."]
+    report = [
+        t("Recipe applied: {same} of {here} samples come out as when it was made; {kept} are kept.",
+          same=same, here=here, kept=int(keep.sum())),
+    ]  # fmt: skip
     if applied.missing:
-        report.append(f"{counted(len(applied.missing))} of the recipe are not here, the first is {applied.missing[0]}.")
+        files, first = counted(len(applied.missing)), applied.missing[0]
+        report.append(t("{files} of the recipe are not here, the first is {first}.", files=files, first=first))
     if applied.unknown:
-        report.append(f"{applied.unknown} samples here are not in the recipe; the rules alone decide on them.")
+        text = t("{n} samples here are not in the recipe; the rules alone decide on them.", n=applied.unknown)
+        report.append(text)
     st.session_state[_key(task, "applied")] = " ".join(report)

@@ -10,8 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from lib.task import Task
+from lib.ui.words import t
 
 LOW, HIGH = "_lo", "_hi"
+OWN = ("no.", "kept", "why", "file", "sample", "note", "in_domain")  # columns of every task, and those that pages add
 
 
 def heading(task: Task, column: str) -> str:
@@ -23,12 +25,13 @@ def heading(task: Task, column: str) -> str:
 def words_and_unit(task: Task, column: str) -> tuple[str, str]:
     """Words and unit of a column; the ends of an interval go by the value's."""
     if column in task.labels:
-        return task.labels[column]
-    for ending, word in ((LOW, "low"), (HIGH, "high")):
+        words, unit = task.labels[column]
+        return task.say(words), unit
+    for ending, word in ((LOW, t("low")), (HIGH, t("high"))):
         if column.endswith(ending) and column.removesuffix(ending) in task.labels:
             words, unit = task.labels[column.removesuffix(ending)]
-            return f"{words}, {word}", unit
-    return column, ""
+            return f"{task.say(words)}, {word}", unit
+    return t(column) if column in OWN else column, ""
 
 
 def value_columns(columns: Sequence[str]) -> list[str]:
@@ -50,7 +53,7 @@ def column_config(task: Task, table: pd.DataFrame) -> dict[str, Any]:
     """Headings and number formats for `st.dataframe`; the column's own name stays in the help."""
     config: dict[str, Any] = {}
     for column in map(str, table.columns):
-        label, help_ = heading(task, column), f"Column `{column}`"
+        label, help_ = heading(task, column), t("Column `{name}`", name=column)
         if pd.api.types.is_bool_dtype(table[column]):
             config[column] = st.column_config.CheckboxColumn(label, help=help_)
         elif pd.api.types.is_float_dtype(table[column]):

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from lib.task import Config
+from lib.ui.words import t
 
 
 def changed(config: Config) -> dict[str, Any]:
@@ -24,5 +25,5 @@ def command(words: Sequence[str], settings: Mapping[str, Any] | None = None) -> 
 
 def show_command(text: str) -> None:
     """The same from the command line, folded."""
-    with st.expander("The same from the command line", icon=":material/terminal:"):
+    with st.expander(t("The same from the command line"), icon=":material/terminal:"):
         st.code(text, language="bash", wrap_lines=True)

@@ -23,6 +23,7 @@ import streamlit as st
 
 from lib.runs import Run
 from lib.task import InputError, Task
+from lib.ui.words import language, t
 
 PAGE_PATH = "page_path"
 PAGES_FOLDER = Path(__file__).resolve().parents[2] / "pages"
@@ -80,11 +81,12 @@ def guard() -> Iterator[None]:
         show_error(error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: users never see a traceback, the log always does
         _log.exception("page %s failed", st.session_state.get(PAGE_PATH, ""))
-        st.error(
-            f"This part of the page could not be shown ({type(error).__name__}). The server's log has the details. "
+        text = t(
+            "This part of the page could not be shown ({kind}). The server's log has the details. "
             "Reload the page; if it happens again, report it with that log.",
-            icon=":material/error:",
+            kind=type(error).__name__,
         )
+        st.error(text, icon=":material/error:")
 
 
 def show_error(error: InputError) -> None:
@@ -99,11 +101,16 @@ def plain(text: str) -> str:
 
 def page_header(title: str, purpose: str, task: Task | None = None) -> None:
     """The page's title and one sentence on what it is for; also the title of the browser's tab."""
-    st.set_page_config(page_title=" · ".join([title, *([task.title] if task else []), "Lightbench"]))
+    st.set_page_config(page_title=" · ".join([title, *([title_of(task)] if task else []), "Lightbench"]))
     if task is not None:
-        st.caption(f"{task.icon} {task.title}")
+        st.caption(f"{task.icon} {title_of(task)}")
     st.title(title, anchor=False)
     st.markdown(f":gray[{purpose}]")
+
+
+def title_of(task: Task) -> str:
+    """The task's title in its language."""
+    return task.say(task.title)
 
 
 def empty_state(text: str, icon: str = ":material/info:") -> None:
@@ -113,12 +120,13 @@ def empty_state(text: str, icon: str = ":material/info:") -> None:
 
 
 def page_task(get: Callable[[str], Task]) -> Task:
-    """The task of the current page; `get` is `lib.tasks.get`. Raises InputError for a path without a task."""
+    """The task of the current page in the reader's language; `get` is `lib.tasks.get`. Raises InputError for another path."""
     path = str(st.session_state.get(PAGE_PATH, ""))
     name, dash, stage = path.rpartition("-")
     if not dash or stage not in STAGES:
-        raise InputError(f"page {path!r}", "it belongs to no task", "Choose a page from the menu on the left.")
-    return get(name)
+        told = t("it belongs to no task"), t("Choose a page from the menu on the left.")
+        raise InputError(t("page {path}", path=repr(path)), *told)
+    return get(name).speaking(language())
 
 
 def theme() -> Literal["light", "dark"]:
@@ -141,22 +149,25 @@ def shared(factory: Callable[[], T]) -> T:
 def stage_page(task: str, stage: str, icon: str = "") -> st.Page:
     """The page of one stage of one task. All tasks share the file `pages/<stage>.py`."""
     title, stage_icon = STAGES[stage]
-    return st.Page(PAGES_FOLDER / f"{stage}.py", title=title, icon=icon or stage_icon, url_path=f"{task}-{stage}")
+    return st.Page(PAGES_FOLDER / f"{stage}.py", title=t(title), icon=icon or stage_icon, url_path=f"{task}-{stage}")
 
 
 def core_page(name: Literal["home", "jobs"]) -> st.Page:
     """Home or Jobs."""
     if name == "home":
-        return st.Page(PAGES_FOLDER / "home.py", title="Home", icon=":material/home:", default=True)
-    return st.Page(PAGES_FOLDER / "jobs.py", title="Jobs", icon=":material/list_alt:", url_path="jobs")
+        return st.Page(PAGES_FOLDER / "home.py", title=t("Home"), icon=":material/home:", default=True)
+    return st.Page(PAGES_FOLDER / "jobs.py", title=t("Jobs"), icon=":material/list_alt:", url_path="jobs")
 
 
 def loaded_tasks(names: Sequence[str], get: Callable[[str], Task]) -> list[Task]:
-    """The tasks that load. One that does not (it may be a lab's own plug-in) is logged and left out; the others stay usable."""
+    """The tasks that load, in the reader's language.
+
+    One that does not (it may be a lab's own plug-in) is logged and left out; the others stay usable.
+    """
     tasks = []
     for name in names:
         try:
-            tasks.append(get(name))
+            tasks.append(get(name).speaking(language()))
         except Exception:  # noqa: BLE001 - whatever a plug-in does wrong
             _log.exception("task %s could not be loaded", name)
     return tasks
@@ -165,7 +176,7 @@ def loaded_tasks(names: Sequence[str], get: Callable[[str], Task]) -> list[Task]
 def navigation_sections(tasks: Sequence[Task]) -> dict[str, list[st.Page]]:
     """Sections of the menu: the bench's own pages, then every task's stages."""
     own = {"Lightbench": [core_page("home"), core_page("jobs")]}
-    return own | {task.title: [stage_page(task.name, stage) for stage in STAGES] for task in tasks}
+    return own | {title_of(task): [stage_page(task.name, stage) for stage in STAGES] for task in tasks}
 
 
 def stage_url(task: str, stage: str, **params: str) -> str:
@@ -175,7 +186,7 @@ def stage_url(task: str, stage: str, **params: str) -> str:
 
 def stage_link(task: str, stage: str, label: str = "", icon: str | None = None, **params: str) -> None:
     """A link to a page of a task, with query parameters."""
-    st.page_link(stage_page(task, stage), label=label or STAGES[stage][0], icon=icon, query_params=params or None)
+    st.page_link(stage_page(task, stage), label=label or t(STAGES[stage][0]), icon=icon, query_params=params or None)
 
 
 def go_to(task: str, stage: str, **params: str) -> None:

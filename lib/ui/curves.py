@@ -10,6 +10,8 @@ import plotly.graph_objects as go
 from lib.figures import ACCENT, COLOURS, curves, figure
 from lib.runs import Status
 from lib.ui.forms import without_unit
+from lib.ui.words import t
+from lib.words import Say, english
 
 WORDS = {word: word.upper() for word in ("rms", "rmse", "mae", "auc", "ece", "d")} | {"percent": "(%)"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
@@ -19,20 +21,25 @@ def loss_curves(metrics: pd.DataFrame, status: Status, log_y: bool) -> go.Figure
     """Training and validation loss in one figure; a loss that falls below zero keeps a linear axis."""
     present = [metrics[column] for column in LOSSES if column in metrics]
     positive = all(bool((values > 0).all()) for values in present)
-    fig = curves(metrics, LOSSES, "loss", status.best_epoch)
+    fig = _in_words(curves(metrics, {column: t(word) for column, word in LOSSES.items()}, t("loss"), status.best_epoch))
     return fig.update_layout(height=290, margin_t=44, legend_y=1.08).update_yaxes(type="log" if log_y and positive else "linear")
 
 
-def monitor_curve(metrics: pd.DataFrame, status: Status) -> go.Figure:
+def _in_words(fig: go.Figure) -> go.Figure:
+    """The words that `curves` puts in, in the reader's language."""
+    return fig.update_xaxes(title_text=t("epoch")).for_each_annotation(lambda mark: mark.update(text=t("best")))
+
+
+def monitor_curve(metrics: pd.DataFrame, status: Status, say: Say = english) -> go.Figure:
     """The value that selects the model, on validation, with the best epoch marked."""
-    names = {status.metric: "validation"}
-    fig = curves(metrics, names, axis_title(status.metric, status.unit), status.best_epoch)
+    names = {status.metric: t("validation")}
+    fig = _in_words(curves(metrics, names, axis_title(status.metric, status.unit, say), status.best_epoch))
     return fig.update_traces(line_color=ACCENT).update_layout(height=290)
 
 
-def overlay(runs: Mapping[str, pd.DataFrame], column: str, unit: str, log_y: bool = False) -> go.Figure:
-    """One column of several runs against the epoch; the keys name the lines."""
-    fig = figure(height=340, xaxis_title="epoch", yaxis_title=axis_title(column, unit), hovermode="x unified")
+def overlay(runs: Mapping[str, pd.DataFrame], column: str, title: str, log_y: bool = False) -> go.Figure:
+    """One column of several runs against the epoch; the keys name the lines, `title` the axis."""
+    fig = figure(height=340, xaxis_title=t("epoch"), yaxis_title=title, hovermode="x unified")
     drawn = {name: metrics for name, metrics in runs.items() if column in metrics and len(metrics)}
     for i, (name, metrics) in enumerate(drawn.items()):
         fig.add_scatter(x=metrics["epoch"], y=metrics[column], name=name, mode="lines", line_color=COLOURS[i % len(COLOURS)])
@@ -40,11 +47,14 @@ def overlay(runs: Mapping[str, pd.DataFrame], column: str, unit: str, log_y: boo
     return fig.update_yaxes(type="log" if log_y and positive else "linear")
 
 
-def axis_title(name: str, unit: str) -> str:
+def axis_title(name: str, unit: str, say: Say = english) -> str:
     """A name in words, its unit in brackets."""
-    return f"{words(name, unit)} ({unit})" if unit else words(name)
+    return f"{words(name, unit, say)} ({unit})" if unit else words(name, "", say)
 
 
-def words(name: str, unit: str = "") -> str:
-    """`rmse_um` in `µm` becomes "RMSE"."""
+def words(name: str, unit: str = "", say: Say = english) -> str:
+    """`rmse_um` in `µm` becomes "RMSE", or what the task's catalogue has for the name."""
+    told = say(name)
+    if told != name:
+        return told
     return " ".join(WORDS.get(word, word) for word in without_unit(name, unit).split("_"))

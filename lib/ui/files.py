@@ -21,6 +21,7 @@ import streamlit as st
 from lib.runs import data_dir
 from lib.task import InputError, Task
 from lib.ui.context import plain
+from lib.ui.words import kept, speaking, t
 from lib.uploads import numbered
 
 MAX_FILES = 20_000
@@ -58,7 +59,7 @@ def uploaded(uploads: Sequence[Any]) -> Source:
         path = Path(folder.name) / f"{number:04d}{_suffix(name)}"
         path.write_bytes(upload.getbuffer())
         files.append((path, name))
-    label = names[0] if len(names) == 1 else f"{len(names)} uploaded files"
+    label = names[0] if len(names) == 1 else t("{n} uploaded files", n=len(names))
     return Source(label, tuple(files), tuple(names), kept_by=folder)
 
 
@@ -68,21 +69,25 @@ def in_data(task: Task, text: str) -> Source:
     Raises InputError for a path that leaves `data/`, is not there, or holds no file of the task.
     """
     root = data_dir().resolve()
-    subject = f"folder {text!r}"
+    subject = t("folder {name}", name=repr(text))
     chosen = (root / text.strip()).resolve() if "\0" not in text else root.parent
     if not chosen.is_relative_to(root):
-        raise InputError(subject, "it is not inside data/", f"Put the files into a folder under {root}, or upload them.")
+        remedy = t("Put the files into a folder under {root}, or upload them.", root=root)
+        raise InputError(subject, t("it is not inside data/"), remedy)
     if not chosen.exists():
-        raise InputError(subject, "there is no such folder under data/", "Choose one from the list, or make it and try again.")
+        remedy = t("Choose one from the list, or make it and try again.")
+        raise InputError(subject, t("there is no such folder under data/"), remedy)
     suffixes = (*task.suffixes, ".zip")
     found = [chosen] if chosen.is_file() else [path for path in _walk(chosen) if _accepted(suffixes, path)]
     inside = [path for path in found if path.resolve().is_relative_to(root)]
     if not inside:
-        kinds = ", ".join(task.suffixes)
-        raise InputError(subject, f"it holds no {kinds} or .zip file", "Choose another folder, or copy files into it.")
-    remark = f"{len(found) - len(inside)} links that leave data/ were left out." if len(inside) < len(found) else ""
+        problem = t("it holds no {kinds} or .zip file", kinds=", ".join(task.suffixes))
+        raise InputError(subject, problem, t("Choose another folder, or copy files into it."))
+    left_out = len(found) - len(inside)
+    remark = t("{n} links that leave data/ were left out.", n=left_out) if left_out else ""
     if len(inside) > MAX_FILES:
-        remark = f"Only the first {MAX_FILES} of {len(inside)} files are taken. {remark}"
+        first = t("Only the first {most} of {n} files are taken.", most=MAX_FILES, n=len(inside))
+        remark = f"{first} {remark}"
     files = tuple((path, path.relative_to(root).as_posix()) for path in inside[:MAX_FILES])
     return Source(f"data/{chosen.relative_to(root).as_posix()}", files, (str(chosen),), remark)
 
@@ -91,8 +96,9 @@ def sample(task: Task) -> Source:
     """The task's shipped sample. Raises InputError where it has none."""
     paths = [path for path in task.example() if path.exists()]
     if not paths:
-        raise InputError("the sample", "it is not in this copy of Lightbench", "Upload a file of your own instead.")
-    return Source("the sample", tuple((path, path.name) for path in paths), tuple(str(path) for path in paths))
+        problem = t("it is not in this copy of Lightbench")
+        raise InputError(t("the sample"), problem, t("Upload a file of your own instead."))
+    return Source(t("the sample"), tuple((path, path.name) for path in paths), tuple(str(path) for path in paths))
 
 
 def folders(task: Task) -> dict[str, int]:
@@ -141,42 +147,48 @@ def choose(task: Task, key: str, *, offer_sample: bool = True) -> Callable[[], S
     """Widgets to choose files. Returns what makes the Source, None while nothing is chosen."""
     places = [UPLOAD, FOLDER, SAMPLE] if offer_sample else [UPLOAD, FOLDER]
     where = st.segmented_control(
-        "Where are the files?", places, default=UPLOAD, required=True, key=f"{key}-where", persist_state="session"
-    )
+        t("Where are the files?"), places, default=UPLOAD, required=True, key=f"{key}-where", persist_state="session",
+        format_func=speaking(),
+    )  # fmt: skip
     if where == FOLDER:
         return _choose_folder(task, key)
     if where == SAMPLE:
-        st.caption(f"The sample that comes with Lightbench: {', '.join(path.name for path in task.example()) or 'none'}.")
+        names = ", ".join(path.name for path in task.example())
+        st.caption(t("The sample that comes with Lightbench: {names}.", names=names or t("none")))
         return lambda: sample(task)
     uploads = st.file_uploader(
-        f"One or many files, or a ZIP of them: {task.input_label}",
+        t("One or many files, or a ZIP of them: {kind}", kind=task.say(task.input_label)),
         accept_multiple_files=True,
         key=f"{key}-upload",
-        help=f"Accepted endings: {', '.join(task.suffixes)}, .zip. Files stay on this machine until the session ends.",
+        help=t(
+            "Accepted endings: {endings}. Files stay on this machine until the session ends.",
+            endings=", ".join([*task.suffixes, ".zip"]),
+        ),
     )
     return (lambda: uploaded(uploads)) if uploads else None
 
 
 def _choose_folder(task: Task, key: str) -> Callable[[], Source] | None:
-    known = folders(task)
+    known = {name: f"{name} · {counted(n)}" for name, n in folders(task).items()}
     if not known:
-        st.caption(f"There is no file of this task under data/ yet. Copy some to {data_dir() / task.name}, or upload them.")
+        place = data_dir() / task.name
+        st.caption(t("There is no file of this task under data/ yet. Copy some to {place}, or upload them.", place=place))
     chosen = st.selectbox(
-        "Folder under data/ (choose or type)",
+        t("Folder under data/ (choose or type)"),
         list(known),
         index=0 if known else None,
-        format_func=lambda name: f"{name} · {counted(known[name])}" if name in known else name,
+        format_func=lambda name: known.get(name, name),
         accept_new_options=True,
-        key=f"{key}-folder",
+        key=kept(f"{key}-folder"),
         persist_state="session",
-        help="Subfolders are included. A path that leaves data/ is refused.",
+        help=t("Subfolders are included. A path that leaves data/ is refused."),
     )
     return (lambda: in_data(task, str(chosen))) if chosen else None
 
 
 def counted(n: int) -> str:
     """`1 file`, `2 files`."""
-    return f"{n} file" if n == 1 else f"{n} files"
+    return t("{n} file", n=n) if n == 1 else t("{n} files", n=n)
 
 
 def show_failures(failures: Sequence[dict[str, str]], shown: int = 5) -> None:
@@ -184,14 +196,14 @@ def show_failures(failures: Sequence[dict[str, str]], shown: int = 5) -> None:
     for failure in failures[:shown]:
         st.error(plain(sentence(failure)), icon=":material/error:")
     if len(failures) > shown:
-        with st.expander(f"{len(failures) - shown} more files that could not be read"):
+        with st.expander(t("{n} more files that could not be read", n=len(failures) - shown)):
             st.markdown("\n".join(f"- {plain(sentence(failure))}" for failure in failures[shown:200]))
 
 
 def show_skipped(skipped: Sequence[dict[str, str]]) -> None:
     """Files in archives that are not for this task: how many, and which on request."""
     if skipped:
-        with st.popover(f"{counted(len(skipped))} left out", icon=":material/filter_alt:", type="tertiary"):
+        with st.popover(t("{files} left out", files=counted(len(skipped))), icon=":material/filter_alt:", type="tertiary"):
             st.markdown("\n".join(f"- {plain(item['file'])}: {plain(item['reason'])}" for item in skipped[:200]))
 
 

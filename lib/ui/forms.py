@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import streamlit as st
@@ -20,6 +20,8 @@ from pydantic.fields import FieldInfo
 
 from lib.task import Config, InputError
 from lib.ui.context import show_error
+from lib.ui.words import kept, t
+from lib.words import Say, english
 
 Kind = Literal["choice", "switch", "integer", "number", "text", "list"]
 GROUP_TITLES = {  # in the order of a form
@@ -47,6 +49,7 @@ class Entry:
     low: float | None
     high: float | None
     log: bool
+    description: str
 
 
 # --- from Config to entries ------------------------------------------------------------------------------------------
@@ -87,8 +90,16 @@ def _entry(name: str, info: FieldInfo) -> Entry:
     low, high = _bounds(info)
     return Entry(
         name, label_of(name, unit, description), f"{description}.  \nKey: `{name}`", str(extra.get("group", "")), kind,
-        info.get_default(call_default_factory=True), optional, choices, low, high, bool(extra.get("log")),
+        info.get_default(call_default_factory=True), optional, choices, low, high, bool(extra.get("log")), description,
     )  # fmt: skip
+
+
+def spoken(config_cls: type[Config], say: Say) -> list[Entry]:
+    """The fields of a Config with label and help in the language of now; `say` knows the task's words."""
+    return [
+        replace(entry, label=say(entry.label), help=t("{told}.  \nKey: `{name}`", told=say(entry.description), name=entry.name))
+        for entry in entries(config_cls)
+    ]
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[Any, ...], bool]:
@@ -130,37 +141,44 @@ def config_form(
     first_preset: bool = False,
     sliders: bool = False,
     subject: str = "settings",
+    say: Say = english,
 ) -> dict[str, Any] | None:
     """Show the form and return its valid values, or show what is wrong and return None.
 
     `values` are starting values over the defaults; `first_preset` starts from the first preset. A preset sets its own
     keys and puts the keys that only its siblings set back to their defaults. `groups` shows only those groups, in that
     order; `folded` groups start closed; `hide` leaves fields out (they keep their starting value); `choices` offers
-    values for a text field; `sliders` draws log fields and fractions as sliders, for pages that redraw at once.
+    values for a text field; `sliders` draws log fields and fractions as sliders, for pages that redraw at once; `say` puts
+    labels, help, presets and choices into the reader's language.
     """
     start = defaults(config_cls) | (dict(next(iter(presets.values()))) if presets and first_preset else {}) | dict(values or {})
     store: dict[str, Any] = st.session_state.setdefault(_store_key(key), start)
     _take_filled(key, store)
     if presets:
-        _preset_bar(config_cls, key, presets, start, first_preset)
-    shown = [entry for entry in entries(config_cls) if entry.name not in hide]
+        _preset_bar(config_cls, key, presets, start, first_preset, say)
+    shown = [entry for entry in spoken(config_cls, say) if entry.name not in hide]
     for group in groups or _group_order(shown):
         members = [entry for entry in shown if entry.group == group]
         if members:
-            with st.expander(GROUP_TITLES.get(group, group.capitalize()), expanded=group not in folded):
+            with st.expander(group_title(group, say), expanded=group not in folded):
                 for entry, cell in zip(members, _cells(len(members), columns), strict=True):
                     with cell:
-                        store[entry.name] = _widget(entry, f"{key}.{entry.name}", store[entry.name], choices or {}, sliders)
+                        store[entry.name] = _widget(entry, f"{key}.{entry.name}", store[entry.name], choices or {}, sliders, say)
     if not presets:
         _reset_button(key, start)
     empty = [entry.label for entry in shown if store[entry.name] is None and not entry.optional]
     try:
         if empty:
-            raise InputError(subject, f"{', '.join(empty)} is empty", "Give a number.")
+            raise InputError(subject, t("{fields} is empty", fields=", ".join(empty)), t("Give a number."))
         return config_cls.parse(store, subject).model_dump()
     except InputError as error:
         show_error(error)
         return None
+
+
+def group_title(group: str, say: Say) -> str:
+    """What a group of fields is called: the bench knows some, a task its own."""
+    return t(GROUP_TITLES[group]) if group in GROUP_TITLES else say(group.capitalize())
 
 
 def _group_order(shown: Sequence[Entry]) -> list[str]:
@@ -194,24 +212,31 @@ def _take_filled(key: str, store: dict[str, Any]) -> None:
 
 
 def _preset_bar(
-    config_cls: type[Config], key: str, presets: Mapping[str, Mapping[str, Any]], start: dict[str, Any], first_preset: bool
+    config_cls: type[Config],
+    key: str,
+    presets: Mapping[str, Mapping[str, Any]],
+    start: dict[str, Any],
+    first_preset: bool,
+    say: Say,
 ) -> None:
     """The preset choice and the reset button, in one row."""
     touched = {name for preset in presets.values() for name in preset}
     base = {name: value for name, value in defaults(config_cls).items() if name in touched}
-    chooser = f"{key}:preset"
-    kept = f"{key}:preset-kept"
+    chooser = kept(f"{key}:preset")
+    chosen_last = f"{key}:preset-kept"
 
     def apply() -> None:
-        st.session_state[kept] = st.session_state[chooser]
+        st.session_state[chosen_last] = st.session_state[chooser]
         if chosen := st.session_state[chooser]:
             fill_form(key, base | dict(presets[chosen]))
 
     names = list(presets)
     if chooser not in st.session_state:
-        st.session_state[chooser] = st.session_state.get(kept, names[0] if first_preset else None)
+        st.session_state[chooser] = st.session_state.get(chosen_last, names[0] if first_preset else None)
     with st.container(horizontal=True, vertical_alignment="bottom", wrap=False):
-        st.selectbox("Preset", names, index=None, key=chooser, on_change=apply, placeholder="Choose a preset")
+        st.selectbox(
+            t("Preset"), names, index=None, key=chooser, on_change=apply, placeholder=t("Choose a preset"), format_func=say
+        )
         _reset_button(key, start)
 
 
@@ -219,7 +244,8 @@ def _reset_button(key: str, start: dict[str, Any]) -> None:
     def reset() -> None:
         fill_form(key, start)
 
-    st.button("Reset", key=f"{key}:reset", on_click=reset, icon=":material/restart_alt:", help="Back to the starting values")
+    told = t("Back to the starting values")
+    st.button(t("Reset"), key=f"{key}:reset", on_click=reset, icon=":material/restart_alt:", help=told)
 
 
 def _cells(n: int, columns: int) -> list[Any]:
@@ -228,18 +254,18 @@ def _cells(n: int, columns: int) -> list[Any]:
 
 
 # --- one widget ------------------------------------------------------------------------------------------------------
-def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[Any]], sliders: bool) -> Any:
+def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[Any]], sliders: bool, say: Say) -> Any:
     """The widget of one field, holding `value` unless the user already changed it."""
     if key not in st.session_state:
         st.session_state[key] = value
     if entry.kind == "choice" or entry.name in choices:
-        return _choice(entry, key, choices)
+        return _choice(entry, key, choices, say)
     if entry.kind == "switch":
         return st.toggle(entry.label, key=key, help=entry.help)
     if entry.kind in ("text", "list"):
         if not isinstance(st.session_state[key], str):
             st.session_state[key] = ", ".join(map(str, st.session_state[key]))
-        told = "separated by commas" if entry.kind == "list" else None
+        told = t("separated by commas") if entry.kind == "list" else None
         return st.text_input(entry.label, key=key, help=entry.help, max_chars=500, placeholder=told)
     if sliders and entry.kind == "number" and not entry.optional:
         slider = _log_slider(entry, key) if entry.log else _fraction_slider(entry, key)
@@ -248,19 +274,19 @@ def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[A
     return _number(entry, key)
 
 
-def _choice(entry: Entry, key: str, choices: Mapping[str, Sequence[Any]]) -> Any:
+def _choice(entry: Entry, key: str, choices: Mapping[str, Sequence[Any]], say: Say) -> Any:
     options = list(choices.get(entry.name, entry.choices))
     empty = [None] if entry.optional and None not in options else []
     if st.session_state[key] not in [*options, *empty]:
         options.append(st.session_state[key])
-    own = entry.kind == "text"  # the choices are only suggestions
-    return st.selectbox(
-        entry.label, [*empty, *options], key=key, help=entry.help, format_func=_choice_text, accept_new_options=own
-    )
+    own = entry.kind == "text"  # the choices are only suggestions, and what is typed is a name
 
+    words = {None: t("automatic"), "": t("none")}
 
-def _choice_text(value: Any) -> str:
-    return "automatic" if value is None else "none" if value == "" else str(value)
+    def text(value: Any) -> str:
+        return words[value] if value in (None, "") else str(value) if own else say(str(value))
+
+    return st.selectbox(entry.label, [*empty, *options], key=kept(key), help=entry.help, format_func=text, accept_new_options=own)
 
 
 def _number(entry: Entry, key: str) -> float | int | None:
@@ -275,7 +301,7 @@ def _number(entry: Entry, key: str) -> float | int | None:
         "step": 1 if whole else _step(entry),
         "format": "%d" if whole else "%g",
         "value": None if entry.optional else "min",  # None gives a button that empties the field
-        "placeholder": EMPTY if entry.optional else None,
+        "placeholder": t(EMPTY) if entry.optional else None,
     }
     value: float | int | None = st.number_input(entry.label, key=key, help=entry.help, **options)
     return value

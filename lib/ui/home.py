@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from lib.task import Task
-from lib.ui.context import Jobs, core_page, empty_state, go_to, guard, page_header, plain, stage_link
+from lib.ui.context import Jobs, core_page, empty_state, go_to, guard, page_header, plain, stage_link, title_of
 from lib.ui.curves import words
 from lib.ui.rundata import Overview, overviews
 from lib.ui.runlink import run_link
 from lib.ui.theme import state_badge
+from lib.ui.words import t
+from lib.words import english
 
 EVERY_S, IDLE_S = 2, 10  # while something trains, and while a run may be started elsewhere
 LATEST = 5
@@ -25,17 +27,17 @@ PLANNED = {  # tasks to come; a card disappears here as soon as the task exists
 
 def home_page(tasks: Sequence[Task], jobs: Jobs) -> None:
     """Cards, runs in progress, latest results."""
-    page_header("Lightbench", "Simulate a measurement, clean real files, train a model, review it, and measure with it.")
+    page_header("Lightbench", t("Simulate a measurement, clean real files, train a model, review it, and measure with it."))
     with guard():
         _cards(tasks)
     rows = overviews(jobs)
     left, right = st.columns([1, 1], gap="large")
     with left, guard():
-        st.subheader("In progress", anchor=False)
+        st.subheader(t("In progress"), anchor=False)
         live = any(row.active for row in rows)
         st.fragment(_running, run_every=EVERY_S if live else IDLE_S)(jobs, tasks, live)
     with right, guard():
-        st.subheader("Latest results", anchor=False)
+        st.subheader(t("Latest results"), anchor=False)
         _latest(rows, tasks)
 
 
@@ -48,18 +50,19 @@ def _cards(tasks: Sequence[Task]) -> None:
             _card(task)
     for (title, text), cell in zip(planned, cells, strict=False):
         with cell, st.container(border=True, height="stretch"):
-            st.markdown(f"#### :gray[{title}]")
-            st.markdown(f":gray[{text}]")
-            st.badge("not in this version", color="gray")
+            st.markdown(f"#### :gray[{t(title)}]")
+            st.markdown(f":gray[{t(text)}]")
+            st.badge(t("not in this version"), color="gray")
 
 
 def _card(task: Task) -> None:
-    st.markdown(f"#### {task.icon} {task.title}")
-    st.markdown(task.summary)
-    st.caption(f"{task.input_label}  \n:material/arrow_downward: {task.output_label}")
-    if st.button("Try it with a sample", type="primary", key=f"sample-{task.name}", icon=":material/science:", width="stretch"):
+    st.markdown(f"#### {task.icon} {title_of(task)}")
+    st.markdown(task.say(task.summary))
+    st.caption(f"{task.say(task.input_label)}  \n:material/arrow_downward: {task.say(task.output_label)}")
+    try_it = t("Try it with a sample")
+    if st.button(try_it, type="primary", key=f"sample-{task.name}", icon=":material/science:", width="stretch"):
         go_to(task.name, "predict", sample="1")
-    if st.button("Measure your files", key=f"measure-{task.name}", icon=":material/upload_file:", width="stretch"):
+    if st.button(t("Measure your files"), key=f"measure-{task.name}", icon=":material/upload_file:", width="stretch"):
         go_to(task.name, "predict")
     for stage, cell in zip(("simulate", "clean", "train", "results"), [*st.columns(2), *st.columns(2)], strict=True):
         with cell:
@@ -73,23 +76,28 @@ def _running(jobs: Jobs, tasks: Sequence[Task], live: bool) -> None:
         if bool(rows) != live:
             st.rerun()
         if not rows:
-            empty_state("Nothing is training. A run started on a **Train** page goes on here when you close the browser.")
+            text = t("Nothing is training. A run started on a **Train** page goes on here when you close the browser.")
+            empty_state(text)
             return
         for row in rows:
             with st.container(border=True):
                 _title(row, tasks)
                 st.progress(row.status.progress, text=row.progress_text or None)
-        st.page_link(core_page("jobs"), label="All jobs")
+        st.page_link(core_page("jobs"), label=t("All jobs"))
 
 
 def _latest(rows: Sequence[Overview], tasks: Sequence[Task]) -> None:
     stopped = [row for row in rows if row.state in ("failed", "lost")]
     if stopped:
-        count = "1 run stopped" if len(stopped) == 1 else f"{len(stopped)} runs stopped"
-        st.page_link(core_page("jobs"), label=f"{count} before the end: see why, and resume", icon=":material/error:")
+        told = (
+            t("1 run stopped before the end: see why, and resume")
+            if len(stopped) == 1
+            else t("{n} runs stopped before the end: see why, and resume", n=len(stopped))
+        )
+        st.page_link(core_page("jobs"), label=told, icon=":material/error:")
     done = [row for row in rows if row.state == "done"]
     if not done:
-        empty_state("No results yet. Train a model, or try a task with its sample.")
+        empty_state(t("No results yet. Train a model, or try a task with its sample."))
         return
     with st.container(border=True):
         for row in done[:LATEST]:
@@ -98,8 +106,9 @@ def _latest(rows: Sequence[Overview], tasks: Sequence[Task]) -> None:
 
 def _title(row: Overview, tasks: Sequence[Task]) -> None:
     """One run: link, state, and below the link its task and best value."""
-    titles = {task.name: task.title for task in tasks}
-    value = f"{words(row.status.metric, row.status.unit)} {row.best}" if row.status.best_value is not None else ""
+    titles = {task.name: title_of(task) for task in tasks}
+    say = next((task.say for task in tasks if task.name == row.run.task), english)
+    value = f"{words(row.status.metric, row.status.unit, say)} {row.best}" if row.status.best_value is not None else ""
     about = " · ".join(filter(None, [titles.get(row.run.task, row.run.task), value]))
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         with st.container(width="stretch"):

@@ -13,6 +13,7 @@ from lib.figures import themed
 from lib.task import Task, View
 from lib.ui.context import theme
 from lib.ui.panels import PAGE_FONT, show_panel
+from lib.ui.words import t
 
 
 def has_overview(task: Task) -> bool:
@@ -22,12 +23,13 @@ def has_overview(task: Task) -> bool:
 
 def show_overview(views: Sequence[View], key: str, turn: int) -> list[int]:
     """Choice of a view and the view; returns the rows picked in it. A new `turn` ends a selection."""
-    titles = [view.title for view in views]
-    chosen = st.pills("What to look at", titles, default=titles[0], required=True, key=f"{key}-view", persist_state="session")
-    view = next(view for view in views if view.title == chosen)
-    panel = view.make()
+    chosen: int = st.pills(  # by number: titles change with the language
+        t("What to look at"), list(range(len(views))), default=0, required=True, key=f"{key}-view", persist_state="session",
+        format_func=lambda number: views[number].title,
+    )  # fmt: skip
+    panel = views[chosen].make()
     if isinstance(panel.content, go.Figure) and _pickable(panel.content):
-        picked = _picked(panel.content, f"{key}-{view.title}-{turn}")
+        picked = _picked(panel.content, f"{key}-{chosen}-{turn}")
         st.caption(panel.explanation)
         return picked
     show_panel(replace(panel, title=""), f"{key}-{panel.key}")

@@ -16,13 +16,15 @@ from lib.runs import Run, list_runs
 from lib.task import Panel, Task
 from lib.ui.columns import HIGH, LOW, column_config, heading, interval, significant, value_columns, words_and_unit
 from lib.ui.commands import changed, command, show_command
-from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
+from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link, title_of
 from lib.ui.curves import words as in_words
 from lib.ui.files import Source, choose, private_folder, sample, show_failures, show_skipped, zip_files
-from lib.ui.forms import config_form, entries
+from lib.ui.forms import config_form, spoken
 from lib.ui.panels import show_panels
 from lib.ui.theme import number
+from lib.ui.words import kept, t
 from lib.ui.work import begin, busy, finished, warm_up
+from lib.words import LANGUAGES, Language
 
 ANSWER = ("predictions.csv", "figures.html", "panels.json")
 STYLED_ROWS = 2000
@@ -42,16 +44,21 @@ class Outcome:
     skipped: list[dict[str, str]]
     seconds: float
     command: str
+    language: Language = "en"  # of notes and figures
 
 
 def predict_page(task: Task, worker: WorkerLike) -> None:
     """Everything below the menu."""
-    page_header("Predict", f"From {task.input_label} to {task.output_label}.", task)
+    purpose = t("From {input} to {output}.", input=task.say(task.input_label), output=task.say(task.output_label))
+    page_header(t("Predict"), purpose, task)
     with guard():
         models = usable_models(task)
         if not models:
-            empty_state(f"There is no trained {task.title} model yet. Train one first; it appears here when it is done.")
-            stage_link(task.name, "train", "Train a model")
+            text = t(
+                "There is no trained {task} model yet. Train one first; it appears here when it is done.", task=title_of(task)
+            )
+            empty_state(text)
+            stage_link(task.name, "train", t("Train a model"))
             return
         warm_up(worker, task.name)
         run = _choose_model(task, models)
@@ -64,19 +71,20 @@ def predict_page(task: Task, worker: WorkerLike) -> None:
 
 def acquisition_form(task: Task) -> dict[str, Any] | None:
     """What is known of the instrument, shared by the Clean and Predict pages; None where a value is wrong."""
-    with st.expander("What do you know of the instrument? All optional", icon=":material/tune:"):
-        st.caption(
+    with st.expander(t("What do you know of the instrument? All optional"), icon=":material/tune:"):
+        text = t(
             "Type what you know and leave the rest empty: an empty field is estimated from your data, and the result says so. "
             "The values stand in the instrument's data sheet, in the acquisition software, or in the file's metadata; "
             "the ? beside a field says what it means."
         )
-        values = config_form(task.Acquisition, acquisition_key(task), subject="instrument settings")
+        st.caption(text)
+        values = config_form(task.Acquisition, acquisition_key(task), subject=t("instrument settings"), say=task.say)
     if values is None:
-        st.caption(":material/error: Mend the instrument settings above first.")
+        st.caption(":material/error: " + t("Mend the instrument settings above first."))
     elif given := changed(task.Acquisition.parse(values)):
-        labels = {entry.name: entry.label for entry in entries(task.Acquisition)}
+        labels = {entry.name: entry.label for entry in spoken(task.Acquisition, task.say)}
         words = [f"{labels[name]} {f'{value:g}' if isinstance(value, float) else value}" for name, value in given.items()]
-        st.caption(f"Given: {plain(' · '.join(words))}")
+        st.caption(t("Given: {settings}", settings=plain(" · ".join(words))))
     return values
 
 
@@ -101,13 +109,15 @@ def _choose_model(task: Task, models: list[Run]) -> Run:
         if wanted in by_id:
             st.session_state[key] = wanted
         else:
-            text = f"The address asks for the model {wanted}, which is not here or not finished. Another one is chosen below."
-            st.warning(plain(text), icon=":material/link_off:")
+            text = t(
+                "The address asks for the model {name}, which is not here or not finished. Another one is chosen below.",
+                name=plain(wanted),
+            )
+            st.warning(text, icon=":material/link_off:")
     if st.session_state.get(key) not in by_id:
         st.session_state.pop(key, None)
-    chosen = st.selectbox(
-        "Model", list(by_id), format_func=lambda name: model_label(task, by_id[name]), key=key, persist_state="session"
-    )
+    labels = {name: model_label(task, model) for name, model in by_id.items()}
+    chosen = st.selectbox(t("Model"), list(by_id), format_func=labels.__getitem__, key=kept(key), persist_state="session")
     if wanted and chosen != wanted:
         st.session_state[f"{key}:link"] = chosen
         set_query("run", chosen)
@@ -118,8 +128,9 @@ def model_label(task: Task, run: Run) -> str:
     """Name, best value with unit, and whether it ships."""
     status = run.status()
     metric, unit = (status.metric, status.unit) if status.metric else (task.monitor.name, task.monitor.unit)
-    best = f" · {in_words(metric, unit)} {number(status.best_value, unit)}" if status.best_value is not None else ""
-    return f"{run.name or run.id}{best}{' · shipped' if run.shipped else ''}"
+    value = number(status.best_value, unit)
+    best = f"{in_words(metric, unit, task.say)} {value}" if status.best_value is not None else ""
+    return " · ".join(filter(None, [run.name or run.id, best, t("shipped") if run.shipped else ""]))
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
@@ -129,12 +140,13 @@ def _ask(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any] |
     with st.container(horizontal=True, vertical_alignment="center"):
         running = busy(_work_key(task))
         go = st.button(
-            "Predict", type="primary", key=f"{task.name}-predict-go", icon=":material/straighten:",
-            disabled=running or make is None or acquisition is None, help=None if make else "Choose files first.",
+            t("Predict"), type="primary", key=f"{task.name}-predict-go", icon=":material/straighten:",
+            disabled=running or make is None or acquisition is None, help=None if make else t("Choose files first."),
         )  # fmt: skip
         try_it = st.button(
-            "Try it with a sample", key=f"{task.name}-predict-sample", icon=":material/science:",
-            disabled=running or acquisition is None, help="Runs the sample that comes with Lightbench; needs no file of yours.",
+            t("Try it with a sample"), key=f"{task.name}-predict-sample", icon=":material/science:",
+            disabled=running or acquisition is None,
+            help=t("Runs the sample that comes with Lightbench; needs no file of yours."),
         )  # fmt: skip
     linked = query("sample") == "1" and not running
     if acquisition is None:
@@ -147,13 +159,15 @@ def _ask(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any] |
 
 
 def _start(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any], make: Callable[[], Source]) -> None:
-    with st.spinner("Predicting …", show_time=True):
+    with st.spinner(t("Predicting …"), show_time=True):
         source, folder = make(), private_folder()
         payload = {
             "task": task.name, "run": run.id, "files": source.payload(), "acquisition": acquisition, "output": folder.name,
+            "language": task.language,
         }  # fmt: skip
-        st.session_state[f"{task.name}-predict-asked"] = (source, run, folder, _command(task, run, source, acquisition))
-        begin(_work_key(task), worker, "predict", payload, f"prediction of {source.label}")
+        line = _command(task, run, source, acquisition)
+        st.session_state[f"{task.name}-predict-asked"] = (source, run, folder, line, task.language)
+        begin(_work_key(task), worker, "predict", payload, t("prediction of {files}", files=source.label))
 
 
 def _command(task: Task, run: Run, source: Source, acquisition: dict[str, Any]) -> str:
@@ -167,16 +181,16 @@ def _work_key(task: Task) -> str:
 
 def _keep(task: Task, value: dict[str, Any]) -> None:
     """Put the worker's answer into the session, in place of the one before."""
-    source, run, folder, line = st.session_state[f"{task.name}-predict-asked"]
+    source, run, folder, line, said_in = st.session_state[f"{task.name}-predict-asked"]
     path = Path(folder.name)
-    text = {"file": str, "note": str}
+    text = {"file": str, "sample": str, "note": str}
     table = pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""])
     table["note"] = table["note"].fillna("")
     stored = json.loads((path / "panels.json").read_text(encoding="utf-8"))
     panels = [Panel.from_json(panel) for panel in (stored["panels"] if isinstance(stored, dict) else stored)]
     st.session_state[f"{task.name}-predict-outcome"] = Outcome(
         source, model_label(task, run), folder, table, panels, list(value["failures"]), list(value.get("skipped", [])),
-        float(value["seconds"]), line,
+        float(value["seconds"]), line, said_in,
     )  # fmt: skip
 
 
@@ -184,31 +198,41 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
 def _show(task: Task) -> None:
     outcome: Outcome | None = st.session_state.get(f"{task.name}-predict-outcome")
     if outcome is None:
-        empty_state("Choose files and press **Predict**, or press **Try it with a sample** to see what comes out.")
+        empty_state(t("Choose files and press **Predict**, or press **Try it with a sample** to see what comes out."))
         return
-    st.subheader("Result", anchor=False, divider="gray")
+    st.subheader(t("Result"), anchor=False, divider="gray")
     good = outcome.table[states(outcome.table) != "failed"]
-    facts = [outcome.source.label, f"model {outcome.model}", f"{outcome.seconds:.2f} s", outcome.source.remark]
+    model = t("model {name}", name=outcome.model)
+    facts = [outcome.source.label, model, f"{outcome.seconds:.2f} s", outcome.source.remark]
     if len(outcome.table) != 1:
-        facts.insert(0, f"{len(good)} of {len(outcome.table)} predicted")
+        facts.insert(0, t("{n} of {all} predicted", n=len(good), all=len(outcome.table)))
     st.caption(plain(" · ".join(filter(None, facts))))
+    if outcome.language != task.language and task.language in task.languages():
+        spoken_in = LANGUAGES[outcome.language]
+        st.caption(
+            t(
+                "Notes and figures were made in {language}: predict again to have them in the language chosen now.",
+                language=spoken_in,
+            )
+        )
     show_failures(outcome.failures)
     show_skipped(outcome.skipped)
     if len(good) == 1:
         _headline(task, good.iloc[0])
     elif "in_domain" in good and not _truths(good["in_domain"]).all():
         outside = int((~_truths(good["in_domain"])).sum())
-        st.warning(
-            f"{outside} of {len(good)} lie outside what the model was trained for; the column note says why. "
-            "Read their values with caution.", icon=":material/warning:",
+        text = t(
+            "{outside} of {n} lie outside what the model was trained for; the column note says why. "
+            "Read their values with caution.", outside=outside, n=len(good),
         )  # fmt: skip
+        st.warning(text, icon=":material/warning:")
     _downloads(task, outcome)
     if len(outcome.table) > 1 or good.empty:
         _table(task, outcome.table)
     if len(good):
         show_panels(outcome.panels, f"{task.name}-predict-panels")
     if len(outcome.table) == 1 and len(good):
-        with st.expander("All values", icon=":material/table_rows:"):
+        with st.expander(t("All values"), icon=":material/table_rows:"):
             _table(task, outcome.table)
     show_command(outcome.command)
 
@@ -219,12 +243,13 @@ def _headline(task: Task, row: pd.Series) -> None:
     for column, cell in zip(columns, st.columns(max(len(columns), 1))):
         words, unit = words_and_unit(task, column)
         with cell.container(border=True):
-            st.caption(words, help=f"Column `{column}`")
+            st.caption(words, help=t("Column `{name}`", name=column))
             st.header(f"{significant(float(row[column]))} {unit}", anchor=False)
-            st.markdown(f"{interval(row, column)} {unit} :gray[· central 68 % interval]")
+            st.markdown(f"{interval(row, column)} {unit} :gray[· {t('central 68 % interval')}]")
     note = plain(str(row.get("note", "")))
     if "in_domain" in row.index and not _truths(pd.Series([row["in_domain"]])).iloc[0]:
-        st.warning(f"**Outside what the model was trained for.** {note} Read the value with caution.", icon=":material/warning:")
+        text = t("**Outside what the model was trained for.** {note} Read the value with caution.", note=note)
+        st.warning(text, icon=":material/warning:")
     elif note:
         st.caption(f":material/info: {note}")
 
@@ -233,12 +258,12 @@ def _downloads(task: Task, outcome: Outcome) -> None:
     folder = Path(outcome.folder.name)
     with st.container(horizontal=True):
         st.download_button(
-            "Download everything", lambda: _everything(folder), f"{task.name}-predictions.zip", "application/zip",
+            t("Download everything"), lambda: _everything(folder), f"{task.name}-predictions.zip", "application/zip",
             key=f"{task.name}-predict-zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
-            help="ZIP: predictions.csv and all figures as one HTML file that opens without a network.",
+            help=t("ZIP: predictions.csv and all figures as one HTML file that opens without a network."),
         )  # fmt: skip
         st.download_button(
-            "Table as CSV", (folder / "predictions.csv").read_bytes, f"{task.name}-predictions.csv", "text/csv",
+            t("Table as CSV"), (folder / "predictions.csv").read_bytes, f"{task.name}-predictions.csv", "text/csv",
             key=f"{task.name}-predict-csv", on_click="ignore", icon=":material/csv:",
         )  # fmt: skip
 
@@ -258,7 +283,9 @@ def _table(task: Task, table: pd.DataFrame) -> None:
     shown = shown[[column for column in ("file", "in_domain") if column in shown] + rest]
     state = states(table)
     if "in_domain" in shown:
-        shown["in_domain"] = state.map({"ok": "yes", "outside": "no", "failed": ""})
+        shown["in_domain"] = state.map({"ok": t("yes"), "outside": t("no"), "failed": ""})
+    for column in (name for name in task.labels if name in shown and not pd.api.types.is_numeric_dtype(shown[name])):
+        shown[column] = shown[column].map(lambda value: task.say(value) if isinstance(value, str) else value)
     data: Any = shown
     if len(shown) <= STYLED_ROWS:
         data = shown.style.apply(lambda row: [TINTS.get(state.loc[row.name], "")] * len(row), axis=1)
@@ -266,7 +293,7 @@ def _table(task: Task, table: pd.DataFrame) -> None:
     for column in values:
         unit = words_and_unit(task, column)[1]
         config[column + LOW] = st.column_config.TextColumn(
-            f"68 % interval ({unit})", help=f"`{column + LOW}` – `{column + HIGH}`"
+            t("68 % interval ({unit})", unit=unit), help=f"`{column + LOW}` – `{column + HIGH}`"
         )
     config["note"] = st.column_config.TextColumn(heading(task, "note"), width="large")
     st.dataframe(data, column_config=config, hide_index=True, key=f"{task.name}-predict-table", width="stretch", placeholder="")

@@ -15,6 +15,7 @@ from lib.runs import Run, Status, list_runs
 from lib.task import TrainConfig
 from lib.ui.context import Jobs
 from lib.ui.theme import duration, number
+from lib.ui.words import t
 
 ACTIVE = ("queued", "running")
 NO_FILE = (0, 0)
@@ -46,25 +47,25 @@ class Overview:
     def progress_text(self) -> str:
         """Epoch and time left, in words."""
         status = self.status
-        epochs = f"epoch {status.epoch} of {status.epochs}" if status.epochs else ""
+        epochs = t("epoch {n} of {all}", n=status.epoch, all=status.epochs) if status.epochs else ""
         if self.state == "running" and status.eta_s is not None:
-            return f"{epochs} · {duration(status.eta_s)} left"
+            return t("{epochs} · {time} left", epochs=epochs, time=duration(status.eta_s))
         if self.state == "queued":
-            return "waiting to start"
+            return t("waiting to start")
         return epochs
 
     @property
     def age(self) -> str:
         """Time since it was made."""
-        return f"{duration(time.time() - self.status.created_at)} ago" if self.status.created_at else "–"
+        return t("{time} ago", time=duration(time.time() - self.status.created_at)) if self.status.created_at else "–"
 
     @property
     def label(self) -> str:
         """One line that tells it from the others in a list; of a run that goes on, only what stays true while it does."""
         if self.active:
-            return f"{self.name} · in progress"
-        value = f" · best {self.best}" if self.status.best_value is not None else ""
-        return f"{self.name} · {self.state}{value}"
+            return f"{self.name} · {t('in progress')}"
+        value = t("best {value}", value=self.best) if self.status.best_value is not None else ""
+        return " · ".join(filter(None, [self.name, t(self.state), value]))
 
 
 def overview(run: Run, jobs: Jobs) -> Overview:

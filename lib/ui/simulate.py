@@ -15,6 +15,7 @@ from lib.ui.context import guard, page_header, plain, stage_url
 from lib.ui.files import zip_folder
 from lib.ui.forms import config_form, fill_form
 from lib.ui.panels import show_panels
+from lib.ui.words import t
 
 MAX_FILES = 500  # more than that is work for the command line: a ZIP is made in memory
 MAX_SEED = 2**31 - 1
@@ -22,7 +23,8 @@ MAX_SEED = 2**31 - 1
 
 def simulate_page(task: Task) -> None:
     """Everything below the menu."""
-    page_header("Simulate", f"What a measurement looks like at given settings. {task.summary}", task)
+    purpose = t("What a measurement looks like at given settings. {summary}", summary=task.say(task.summary))
+    page_header(t("Simulate"), purpose, task)
     with guard():
         _take_link(task)
     _workbench(task)
@@ -41,11 +43,13 @@ def _workbench(task: Task) -> None:
         with left:
             seed = _seed(task)
             values = config_form(
-                task.Simulation, form_key(task), task.simulation_presets, columns=1, sliders=True, subject="simulation settings"
-            )
+                task.Simulation, form_key(task), task.simulation_presets, columns=1, sliders=True,
+                subject=t("simulation settings"), say=task.say,
+            )  # fmt: skip
         with right:
             if values is None:
-                st.info("The picture comes back when the value marked in the settings is mended.", icon=":material/arrow_back:")
+                text = t("The picture comes back when the value marked in the settings is mended.")
+                st.info(text, icon=":material/arrow_back:")
                 return
             config = task.Simulation.parse(values)
             show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels")
@@ -62,15 +66,15 @@ def _seed(task: Task) -> int:
 
     number, button = st.columns([1, 1], vertical_alignment="bottom")
     seed = number.number_input(
-        "Seed", 0, MAX_SEED, 0, key=key, persist_state="session", help="The same seed draws the same picture."
+        t("Seed"), 0, MAX_SEED, 0, key=key, persist_state="session", help=t("The same seed draws the same picture.")
     )
-    button.button("New draw", on_click=draw, key=f"{key}-draw", icon=":material/casino:", width="stretch")
+    button.button(t("New draw"), on_click=draw, key=f"{key}-draw", icon=":material/casino:", width="stretch")
     return int(seed or 0)
 
 
 def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
-    """The pictures, kept until the settings, the seed or the task change."""
-    drawn_for = (task.name, config.model_dump_json(), seed)
+    """The pictures, kept until the settings, the seed, the task or its language change."""
+    drawn_for = (task.name, task.language, config.model_dump_json(), seed)
     kept = st.session_state.get("simulate-drawn")
     if kept is None or kept[0] != drawn_for:
         kept = (drawn_for, task.simulation_panels(config, np.random.default_rng(seed)))
@@ -82,22 +86,23 @@ def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
 # --- taking away -----------------------------------------------------------------------------------------------------
 def _take_away(task: Task, config: Config, seed: int) -> None:
     """Simulated files with their truth, the command that makes the same, and a link to these settings."""
-    st.markdown("##### Take away")
+    st.markdown(f"##### {t('Take away')}")
     n = st.number_input(
-        "How many", 1, MAX_FILES, 10, key=f"{task.name}-simulate-n", persist_state="session",
-        help="Simulated samples in the ZIP, each drawn anew at these settings, with the true values in truth.csv. "
-        f"For more than {MAX_FILES} use the command line.",
+        t("How many"), 1, MAX_FILES, 10, key=f"{task.name}-simulate-n", persist_state="session",
+        help=t("Simulated samples in the ZIP, each drawn anew at these settings, with the true values in truth.csv. "
+               "For more than {most} use the command line.", most=MAX_FILES),
     )  # fmt: skip
     count = int(n or 1)
     st.download_button(
-        "Download as files", lambda: simulated_files(task, config, count, seed), f"{task.name}-simulated-{count}-seed{seed}.zip",
+        t("Download as files"), lambda: simulated_files(task, config, count, seed),
+        f"{task.name}-simulated-{count}-seed{seed}.zip",
         "application/zip", key=f"{task.name}-simulate-files", on_click="ignore", icon=":material/download:", width="stretch",
     )  # fmt: skip
     settings = changed(config)
     words = ["simulate", task.name, "--n", str(count), "--seed", str(seed), "--output", f"{task.name}-simulated"]
     show_command(command(words, settings))
     link = stage_url(task.name, "simulate", seed=str(seed), **{key: str(value) for key, value in settings.items()})
-    with st.expander("Link to these settings", icon=":material/link:"):
+    with st.expander(t("Link to these settings"), icon=":material/link:"):
         st.code(link, language=None, wrap_lines=True)
 
 
@@ -125,7 +130,8 @@ def _take_link(task: Task) -> None:
 def linked_values(task: Task, given: dict[str, str]) -> dict[str, Any]:
     """Every field of the form, those of the link over the defaults. A bad value is a sentence and changes nothing."""
     try:
-        return task.Simulation.parse(given, "settings in the address").model_dump()
+        return task.Simulation.parse(given, t("settings in the address")).model_dump()
     except InputError as error:
-        st.warning(f"The settings in the address were not taken. {plain(str(error))}", icon=":material/link_off:")
+        text = t("The settings in the address were not taken. {why}", why=plain(str(error)))
+        st.warning(text, icon=":material/link_off:")
         return {}

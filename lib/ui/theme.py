@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import streamlit as st
 
 from lib import __version__
+from lib.ui.words import t
 
 FOLDER = Path(__file__).parent
 Colour = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "primary"]
@@ -20,20 +21,20 @@ STATES: dict[str, tuple[Colour, str]] = {  # state: colour and icon of its badge
     "shipped": ("violet", ":material/inventory_2:"),
     "lost": ("orange", ":material/link_off:"),
 }
-ABOUT = f"""### Lightbench {__version__}
-Simulate, clean, train, review and predict for scientific measurements, on your own machine. Nothing leaves it."""
 
 
 def set_look() -> None:
     """Page settings and logo; `About` also keeps the menu with the choice between light and dark."""
-    st.set_page_config("Lightbench", str(FOLDER / "mark.svg"), layout="wide", menu_items={"About": ABOUT})
+    about = t("Simulate, clean, train, review and predict for scientific measurements, on your own machine. Nothing leaves it.")
+    menu: Any = {"About": f"### Lightbench {__version__}\n{about}"}
+    st.set_page_config("Lightbench", str(FOLDER / "mark.svg"), layout="wide", menu_items=menu)
     st.logo(str(FOLDER / "logo.svg"), size="large", icon_image=str(FOLDER / "mark.svg"))
 
 
 def state_badge(state: str) -> None:
     """The badge of a run's state."""
     colour, icon = STATES.get(state, ("gray", ":material/help:"))
-    st.badge(state, icon=icon, color=colour)
+    st.badge(t(state), icon=icon, color=colour)
 
 
 def duration(seconds: float | None) -> str:
@@ -47,7 +48,7 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 60} min {whole % 60} s" if whole < 600 else f"{whole // 60} min"
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+    return t("{days} d {hours} h", days=whole // 86_400, hours=whole % 86_400 // 3600)
 
 
 def number(value: float | None, unit: str = "") -> str:

@@ -7,35 +7,38 @@ from typing import Any
 
 import streamlit as st
 
-from lib.runs import create, sets
-from lib.task import Task
+from lib.runs import Run, create, sets
+from lib.task import Panel, Task
 from lib.ui.actions import ask, run_actions, show_asked
-from lib.ui.context import Jobs, empty_state, guard, page_header, plain, query, set_query, stage_link
+from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import loss_curves, monitor_curve, words
 from lib.ui.forms import config_form, fill_form
-from lib.ui.panels import show_figure
+from lib.ui.panels import show_figure, show_panels
 from lib.ui.rundata import Overview, metrics_of, overview, overviews, seconds_per_sample
 from lib.ui.theme import duration, state_badge
+from lib.ui.words import t
 
 EVERY_S = 2  # the trainer's heartbeat
 LOG_LINES = 200
 
 
-def train_page(task: Task, jobs: Jobs) -> None:
+def train_page(task: Task, jobs: Jobs, worker: WorkerLike) -> None:
     """Settings, start, and the run named by `?run=` (else the newest) as it goes."""
-    page_header("Train", f"Train a model from {task.input_label} to {task.output_label}, in the background.", task)
+    purpose = t("Train a model from {input} to {output}, in the background.",
+                input=task.say(task.input_label), output=task.say(task.output_label))  # fmt: skip
+    page_header(t("Train"), purpose, task)
     rows = overviews(jobs, task.name)
     left, right = st.columns([5, 7], gap="large")
     with left, guard():
-        _new_run(task, jobs, rows)
+        _new_run(task, jobs, worker, rows)
     with right, guard():
-        _runs(jobs, rows)
+        _runs(task, jobs, rows)
     show_asked(jobs)
 
 
 # --- a new run -------------------------------------------------------------------------------------------------------
-def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
-    st.subheader("New run", anchor=False)
+def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview]) -> None:
+    st.subheader(t("New run"), anchor=False)
     start = st.container(border=True)
     key = f"{task.name}-train"
     offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
@@ -44,22 +47,53 @@ def _new_run(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
         _take_linked_set(key)
     values = config_form(
         task.Training, key, task.training_presets, columns=2, first_preset=True,
-        folded=("optimiser", "compute"), choices=offered, subject="training settings",
+        folded=("optimiser", "compute"), choices=offered, subject=t("training settings"),
+        say=task.say,
     )  # fmt: skip
     with start:
-        name = st.text_input("Name", key=f"{task.name}-train-name", max_chars=60, placeholder="optional, to find it again")
+        name = st.text_input(t("Name"), key=f"{task.name}-train-name", max_chars=60, placeholder=t("optional, to find it again"))
         executor = _executor(jobs, f"{task.name}-train-executor")
-        st.caption(_estimate(task, rows, values) if values else "Mend the settings below, then start.")
+        st.caption(_estimate(task, rows, values) if values else t("Mend the settings below, then start."))
         pressed = st.button(
-            "Start training", type="primary", icon=":material/play_arrow:", key="start-training",
+            t("Start training"), type="primary", icon=":material/play_arrow:", key="start-training",
             disabled=values is None or executor is None, width="stretch",
         )  # fmt: skip
-    if pressed and values is not None and executor is not None:
-        run = create(task.name, values, name.strip() if name else "", executor)
+        folds = task.folds(task.Training.parse(values)) if values else []
+        everything = len(folds) > 1 and st.button(
+            t("Train all {n} folds, one after another", n=len(folds)), icon=":material/dynamic_feed:", key="start-folds",
+            disabled=executor is None, width="stretch",
+        )  # fmt: skip
+        if values is not None and type(task).preview is not Task.preview:
+            _preview(task, worker, values)
+    if (pressed or everything) and values is not None and executor is not None:
+        chosen = [fold.model_dump() for fold in folds] if everything else [values]
+        _start(task, jobs, chosen, name.strip() if name else "", executor)
+
+
+def _start(task: Task, jobs: Jobs, chosen: Sequence[dict[str, Any]], name: str, executor: str) -> None:
+    """Make and start the runs; each waits for the one before. The first is shown."""
+    started: list[Run] = []
+    for number, values in enumerate(chosen, 1):
+        called = f"{name or values['model']} {number}/{len(chosen)}" if len(chosen) > 1 else name
+        started.append(create(task.name, values, called, executor, after=started[-1].id if started else ""))
+    for run in started:
         jobs.start(run)
-        set_query("run", run.id)
-        st.toast(f"Started {run.id}", icon=":material/play_arrow:")
-        st.rerun()
+    set_query("run", started[0].id)
+    st.toast(t("Started {name}", name=", ".join(run.id for run in started[:3])), icon=":material/play_arrow:")
+    st.rerun()
+
+
+def _preview(task: Task, worker: WorkerLike, values: dict[str, Any]) -> None:
+    """What these settings would learn from, made when it is asked for and shown while the settings stay."""
+    key = f"{task.name}-train-preview"
+    with st.expander(t("What it will learn from"), icon=":material/bar_chart:"):
+        if st.button(t("Count the samples"), key=f"{key}-button"):
+            with st.spinner(t("Reading the data …"), show_time=True):
+                payload = {"task": task.name, "training": values, "language": task.language}
+                st.session_state[key] = (values, worker.request("preview", payload)["panels"])
+        seen, panels = st.session_state.get(key, (None, []))
+        if seen == values:
+            show_panels([Panel.from_json(panel) for panel in panels], key, columns=1)
 
 
 def _take_linked_set(key: str) -> None:
@@ -78,12 +112,12 @@ def _executor(jobs: Jobs, key: str) -> str | None:
         if not there:
             st.caption(f"{name}: {why}")
     if not usable:
-        st.error("No place to run a training was found on this machine.", icon=":material/error:")
+        st.error(t("No place to run a training was found on this machine."), icon=":material/error:")
         return None
     if len(usable) == 1:
         return usable[0]
     chosen: str | None = st.segmented_control(
-        "Run on", usable, default=usable[0], required=True, key=key, persist_state="session"
+        t("Run on"), usable, default=usable[0], required=True, key=key, persist_state="session"
     )
     return chosen
 
@@ -92,82 +126,89 @@ def _estimate(task: Task, rows: Sequence[Overview], values: dict[str, Any]) -> s
     """How long it will take, from the seconds that an earlier run of the same model took per sample."""
     measured = seconds_per_sample(rows, task.Training, values["model"])
     if measured is None:
-        return "No earlier run of this model to estimate the time from; after the first epoch the page shows the time left."
+        return t("No earlier run of this model to estimate the time from; after the first epoch the page shows the time left.")
     seconds, samples, row = measured
     per_epoch = next((float(value) for name, value in values.items() if name.endswith("_per_epoch")), samples)
     config = task.Training.parse(values)
     total = duration(seconds * per_epoch * sum(config.effort(epoch) for epoch in range(config.epochs)))
     pace = float(f"{1e3 * seconds:.2g}")
-    return f"Roughly **{total}** for {values['epochs']} epochs ({pace:g} ms per new sample, as in {plain(row.name)})."
+    return t(
+        "Roughly **{total}** for {epochs} epochs ({pace:g} ms per new sample, as in {run}).",
+        total=total, epochs=values["epochs"], pace=pace, run=plain(row.name),
+    )  # fmt: skip
 
 
 # --- the chosen run --------------------------------------------------------------------------------------------------
-def _runs(jobs: Jobs, rows: Sequence[Overview]) -> None:
+def _runs(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
     own = [row for row in rows if not row.run.shipped]
     linked = next((row for row in rows if row.run.id == query("run")), None)
-    st.subheader("Runs", anchor=False)
+    st.subheader(t("Runs"), anchor=False)
     if query("run") and linked is None:
-        st.warning(f"There is no run {query('run')!r} of this task; it may have been deleted.", icon=":material/search_off:")
+        text = t("There is no run {run} of this task; it may have been deleted.", run=repr(query("run")))
+        st.warning(text, icon=":material/search_off:")
     listed = [*own, *([linked] if linked and linked not in own else [])]
     if not listed:
-        empty_state("No run yet. Choose a preset on the left and press **Start training**: its curves and log appear here.")
+        empty_state(t("No run yet. Choose a preset on the left and press **Start training**: its curves and log appear here."))
         return
     by_id = {row.run.id: row for row in listed}
+    labels = {name: row.label for name, row in by_id.items()}
     chosen = st.selectbox(
-        "Run", list(by_id), index=list(by_id).index(linked.run.id) if linked else 0, format_func=lambda i: by_id[i].label,
+        t("Run"), list(by_id), index=list(by_id).index(linked.run.id) if linked else 0, format_func=labels.__getitem__,
         label_visibility="collapsed",
     )  # fmt: skip
     set_query("run", chosen)
     row = by_id[chosen]
-    st.fragment(_live, run_every=EVERY_S if row.active else None)(row, jobs)
+    st.fragment(_live, run_every=EVERY_S if row.active else None)(task, row, jobs)
 
 
-def _live(before: Overview, jobs: Jobs) -> None:
+def _live(task: Task, before: Overview, jobs: Jobs) -> None:
     """The run as it stands now; when it ends, the whole page is drawn anew."""
     with guard():
         row = overview(before.run, jobs)
         if row.active != before.active:
             st.rerun()
-        _facts(row)
-        _curves(row)
+        _facts(task, row)
+        _curves(task, row)
         _actions(row)
-        st.markdown("###### Log")
+        st.markdown(f"###### {t('Log')}")
         log = row.run.log(LOG_LINES)
         with st.container(height=260, autoscroll=True, border=False):
-            st.code(log or "Nothing logged yet.", language=None, wrap_lines=True)
+            st.code(log or t("Nothing logged yet."), language=None, wrap_lines=True)
 
 
-def _facts(row: Overview) -> None:
+def _facts(task: Task, row: Overview) -> None:
     status = row.status
     with st.container(horizontal=True, vertical_alignment="center"):
         state_badge(row.state)
-        st.caption(f"{row.run.id} · made {row.age}" + (f" · {row.executor}" if row.executor else ""))
+        st.caption(" · ".join(filter(None, [row.run.id, t("made {age}", age=row.age), row.executor])))
     st.progress(status.progress, text=row.progress_text or None)
     if status.reason and row.state != "done":
         st.error(plain(status.reason), icon=":material/error:")
     if row.state == "lost":
-        st.warning("Its process is gone without a word. Resume goes on from the last finished epoch.", icon=":material/link_off:")
+        text = t("Its process is gone without a word. Resume goes on from the last finished epoch.")
+        st.warning(text, icon=":material/link_off:")
     cells = st.columns([2, 2, 2, 3])
-    cells[0].metric("Epoch", f"{status.epoch} / {status.epochs}")
-    cells[1].metric("Time left", duration(status.eta_s) if row.state == "running" else "–")
+    cells[0].metric(t("Epoch"), f"{status.epoch} / {status.epochs}")
+    cells[1].metric(t("Time left"), duration(status.eta_s) if row.state == "running" else "–")
     ended = status.finished_at or status.heartbeat_at
-    cells[2].metric("Took" if not row.active else "Running for", _span(status.started_at, ended))
-    where = f"epoch {status.best_epoch}" if status.best_epoch is not None else None
-    cells[3].metric(f"Best {words(status.metric, status.unit)}", row.best, where, delta_color="off", delta_arrow="off")
+    cells[2].metric(t("Took") if not row.active else t("Running for"), _span(status.started_at, ended))
+    where = t("epoch {n}", n=status.best_epoch) if status.best_epoch is not None else None
+    best = t("Best {value}", value=words(status.metric, status.unit, task.say))
+    cells[3].metric(best, row.best, where, delta_color="off", delta_arrow="off")
 
 
 def _span(start: float | None, end: float | None) -> str:
     return duration(end - start) if start is not None and end is not None else "–"
 
 
-def _curves(row: Overview) -> None:
+def _curves(task: Task, row: Overview) -> None:
     metrics = metrics_of(row.run)
     if metrics.empty:
         if row.active:
-            empty_state("The curves begin with the first finished epoch.", ":material/show_chart:")
+            empty_state(t("The curves begin with the first finished epoch."), ":material/show_chart:")
         return
-    log_y = st.toggle("Log loss axis", key=f"log-axis-{row.run.id}")
-    figures = {"loss": loss_curves(metrics, row.status, log_y), "monitor": monitor_curve(metrics, row.status)}
+    log_y = st.toggle(t("Log loss axis"), key=f"log-axis-{row.run.id}")
+    figures = {"loss": loss_curves(metrics, row.status, log_y), "monitor": monitor_curve(metrics, row.status, task.say)}
     for cell, (name, fig) in zip(st.columns(2), figures.items(), strict=True):
         with cell:  # uirevision keeps the reader's zoom while new epochs come in
             show_figure(fig.update_layout(uirevision=row.run.id), f"{name}-{row.run.id}")
@@ -176,8 +217,8 @@ def _curves(row: Overview) -> None:
 def _actions(row: Overview) -> None:
     with st.container(horizontal=True):
         if row.state == "done":
-            stage_link(row.run.task, "results", "Result sheet", run=row.run.id)
+            stage_link(row.run.task, "results", t("Result sheet"), run=row.run.id)
         if row.run.has_model() and not row.active:
-            stage_link(row.run.task, "predict", "Use this model", run=row.run.id)
+            stage_link(row.run.task, "predict", t("Use this model"), run=row.run.id)
         for action in run_actions(row):
             ask(row, action)

@@ -17,6 +17,8 @@ import streamlit as st
 from lib.task import InputError
 from lib.ui.context import WorkerLike, plain
 from lib.ui.theme import duration
+from lib.ui.words import speaking, t
+from lib.words import Say, english
 
 _log = logging.getLogger("lightbench")
 AT_ONCE_S = 1.5  # a request that ends within this time needs no progress bar
@@ -44,8 +46,8 @@ class Work:
     def caption(self) -> str:
         """What is going on, how far, how long still."""
         eta = self.eta_s()
-        left = f" · about {duration(eta)} left" if eta is not None else ""
-        return f"{self.text or self.label} · {self.fraction:.0%}{left}"
+        left = t("about {time} left", time=duration(eta)) if eta is not None else ""
+        return " · ".join(filter(None, [self.text or self.label, f"{self.fraction:.0%}", left]))
 
 
 def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> None:
@@ -67,11 +69,12 @@ def busy(key: str) -> bool:
 def start(worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> Work:
     """Send the request from a thread."""
     work = Work(label)
-    threading.Thread(target=_serve, args=(worker, op, dict(payload), work), name=f"work-{op}", daemon=True).start()
+    told = speaking()  # the thread has no session to ask
+    threading.Thread(target=_serve, args=(worker, op, dict(payload), work, told), name=f"work-{op}", daemon=True).start()
     return work
 
 
-def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work) -> None:
+def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work, t: Say = english) -> None:
     def progress(fraction: float, text: str) -> None:
         work.fraction, work.text = min(max(fraction, 0.0), 1.0), text
 
@@ -81,8 +84,8 @@ def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work) -> 
         work.error = error
     except Exception as error:  # noqa: BLE001 - a thread has no page to fail on: the log gets the traceback, the page a sentence
         _log.exception("request %s failed", op)
-        problem = f"it stopped unexpectedly ({type(error).__name__})"
-        work.error = InputError(work.label, problem, "The server's log has the details.")
+        problem = t("it stopped unexpectedly ({kind})", kind=type(error).__name__)
+        work.error = InputError(work.label, problem, t("The server's log has the details."))
     finally:
         work.ended.set()
 
@@ -93,8 +96,9 @@ def show_work(work: Work, key: str) -> None:
     if work.ended.is_set():
         st.rerun()
     bar, button = st.columns([5, 1], vertical_alignment="bottom")
-    bar.progress(work.fraction, work.caption() if not work.stop.is_set() else "Stopping …")
-    if button.button("Cancel", key=f"{key}-cancel", icon=":material/stop_circle:", width="stretch", disabled=work.stop.is_set()):
+    bar.progress(work.fraction, work.caption() if not work.stop.is_set() else t("Stopping …"))
+    stopping = work.stop.is_set()
+    if button.button(t("Cancel"), key=f"{key}-cancel", icon=":material/stop_circle:", width="stretch", disabled=stopping):
         work.stop.set()
 
 
@@ -127,7 +131,7 @@ def finished(key: str, done: Callable[[dict[str, Any]], None]) -> bool:
         del st.session_state[key]
         done(work.value)
     elif work.stop.is_set():
-        st.info("Stopped as you asked. Nothing was changed.", icon=":material/stop_circle:")
+        st.info(t("Stopped as you asked. Nothing was changed."), icon=":material/stop_circle:")
     elif work.error is not None:
         st.error(plain(str(work.error)), icon=":material/error:")
     return True

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lib import jobs, runs
-from lib.task import Task
+from lib.task import Panel, Task
 from tests.pages.opening import links, make_run, open_page, texts, with_sheet
 
 KEY = "toy-train"
@@ -43,6 +43,38 @@ def test_start_makes_a_run_of_the_form_and_shows_it(started: list[runs.Run]) -> 
     config = run.config()
     assert (config["model"], config["learning_rate"], config["epochs"], run.name) == ("deep", 0.003, 4, "my run")
     assert page.query_params["run"] == run.id and run.id in texts(page)
+
+
+def test_all_folds_start_each_waiting_for_the_one_before(
+    started: list[runs.Run], toy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not [button for button in open_page("toy-train").button if button.key == "start-folds"], "a task without folds"
+    monkeypatch.setattr(type(toy), "folds", lambda _task, config: [config.model_copy(update={"seed": k}) for k in range(3)])
+    page = open_page("toy-train")
+    page.button(key="start-folds").click().run()
+    assert [run.config()["seed"] for run in started] == [0, 1, 2]
+    assert [run.about().get("after", "") for run in started] == ["", started[0].id, started[1].id]
+    assert [run.name for run in started] == ["weighted 1/3", "weighted 2/3", "weighted 3/3"]
+
+
+def test_a_preview_shows_what_will_be_learnt_until_the_settings_change(
+    started: list[runs.Run], toy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Panel("balance", "Balance", "half and half").to_json()
+    asked: list[dict[str, object]] = []
+
+    def answer(_worker: object, op: str, payload: dict[str, object], **_: object) -> dict[str, object]:
+        asked.append({"op": op, **payload})
+        return {"panels": [told]}
+
+    monkeypatch.setattr("lib.jobs.worker.Worker.request", answer)
+    monkeypatch.setattr(type(toy), "preview", lambda _task, _config: [])
+    page = open_page("toy-train")
+    page.button(key="toy-train-preview-button").click().run()
+    assert asked[0]["op"] == "preview" and asked[0]["training"]["epochs"] == 3
+    assert "half and half" in texts(page)
+    page.number_input(key=f"{KEY}.epochs").set_value(4).run()
+    assert "half and half" not in texts(page)
 
 
 def test_wrong_settings_cannot_be_started(started: list[runs.Run]) -> None:

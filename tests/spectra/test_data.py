@@ -14,7 +14,7 @@ import pytest
 from lib.task import InputError, Samples, Split
 from lib.tasks.spectra import data, files, learning
 from lib.tasks.spectra.arrays import model_inputs
-from lib.tasks.spectra.data import TableData
+from lib.tasks.spectra.data import TableData, balance_of
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import Channel, SpectraTable
 
@@ -281,6 +281,71 @@ def test_a_class_of_one_instrument_is_told_to_be_confounded(keep: Keep) -> None:
     name = keep(table(kind=kinds, instrument=[f"i{k // 6}" for k in range(60)]))
     notes = " ".join(TableData(asked(name, group_by="instrument")).facts()["notes"])
     assert "Class horse and instrument are confounded" in notes and "dropped: horse" in notes
+
+
+# --- before training --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "options", [{}, {"kind": "AVA", "of": "INTY"}, {"kind": "AVA", "of": "IN", "group_by": "date", "seed": 3}]
+)
+def test_the_balance_of_a_population_is_that_of_its_training(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Training(simulated_samples=400, channels=("277",), **options)
+    told = TableData(config).facts()
+    monkeypatch.setattr(data, "simulate_table", None)  # spectra are not needed
+    found, sentences = balance_of(config)
+    assert found.columns.tolist() == ["class", "samples", "percent", "groups"]
+    assert found["percent"].sum() == pytest.approx(100) and found["samples"].sum() == 400
+    kept = found[found["class"].isin(told["classes"])]
+    assert kept["samples"].sum() == sum(told["rows"].values())
+    if "date" not in options.values():
+        assert found["groups"].sum() >= sum(told["groups"].values())
+    assert {note for note in told["notes"] if "Too rare" in note} <= set(sentences)
+
+
+def test_the_balance_of_a_file_names_rare_classes_and_their_fate(keep: Keep) -> None:
+    name = keep(rare({"horse": 1, "goat": 4}))
+    for choice, words in (("drop", "dropped: goat, horse (5 samples)"), ("merge", 'merged into "other": goat, horse (5'),
+                          ("refuse", "goat, horse: each has fewer than 5")):  # fmt: skip
+        found, sentences = balance_of(asked(name, rare=choice))
+        assert found.set_index("class")["samples"].to_dict() == {"beef": 28, "goat": 4, "horse": 1, "lamb": 27}
+        assert words in " ".join(sentences)
+        assert found["groups"].tolist() == found["samples"].tolist()
+
+
+def test_the_balance_tells_what_lacks_points_and_takes_a_table_that_is_open(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = table()
+    given.channels[0].values[:3, 4] = np.nan
+    config = asked(keep(given))
+    source = data.load(config)
+    monkeypatch.setattr(data, "load", None)
+    found, sentences = balance_of(config, source)
+    assert found["samples"].sum() == 57 and "3 samples lack points" in sentences[0]
+
+
+def test_the_balance_warns_of_classes_of_one_instrument_or_day(keep: Keep) -> None:
+    kinds = np.where(np.arange(60) % 2, "beef", "lamb").astype(object)
+    kinds[:12] = "horse"
+    days = pd.Timestamp("2024-05-01") + pd.to_timedelta(np.arange(60) // 12, unit="D")
+    name = keep(table(kind=kinds, instrument=np.where(np.arange(60) < 20, "A", "B"), measured_at=days))
+    told = " ".join(balance_of(asked(name))[1])
+    assert "Class horse and instrument are confounded: all its 12 rows" in told and "Class horse and day are confounded" in told
+    assert "Class horse and day are confounded" in " ".join(balance_of(asked(name, group_by="date"))[1])
+
+
+def test_the_balance_of_a_reading_is_counted_on_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MEASURED_ROWS", 300)
+    config = Training(simulated_samples=400, kind="AVA", column="brix_deg")
+    found, sentences = balance_of(config)
+    assert found["samples"].sum() == 300 and "300 simulated samples of the 400" in sentences[0]
+    monkeypatch.setattr(data, "DRAWN_ROWS", 200)
+    assert "Counted on 200 simulated samples of the 500" in balance_of(Training(simulated_samples=500))[1][0]
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"data": "nowhere"}, "no such file"), ({"column": "taste"}, "no such column"), ({"of": "VR99"}, "no sample is 'VR99'"),
+])  # fmt: skip
+def test_the_balance_of_what_is_not_there_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        balance_of(Training(simulated_samples=400, **options))
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

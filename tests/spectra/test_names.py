@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from lib.task import InputError
 from lib.tasks.spectra import names
+from lib.tasks.spectra.folds import fold_settings
 from lib.tasks.spectra.names import ModelName, Validation
+from lib.tasks.spectra.settings import GRADIENT_FREE, Training
 
 PLAIN = ModelName("ResNetV2", "OVA", "OK", ("277", "380", "425"), ("da",), 0, 20, 42, 0.1)
 CHECKPOINT = (
@@ -99,3 +101,45 @@ def test_every_name_reads_back(model, kind, of, channels, transforms, fold, seed
         return
     assert names.parse(text) == name
     assert names.write(names.parse(text), ending) == text
+
+
+# --- of a run ---------------------------------------------------------------------------------------------------------
+FACTS = {"channels": [{"name": name, "unit": "nm", "axis": [1.0]} for name in ("277", "380", "425")]}
+
+
+def test_the_name_of_a_run_is_the_originals() -> None:
+    config = Training(model="ResNetV2", augment="da", n_splits=20, seed=42)
+    assert names.write(names.of_config(config, FACTS)) == names.EXAMPLE
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "compact CNN y=['OVA', 'OK'] c=('277', '380', '425') t=None 0-5 s=0 eps=0.1"),
+        ({"augment": "da+simulate", "label_smoothing": 0.05, "current_split": 3},
+         "compact CNN y=['OVA', 'OK'] c=('277', '380', '425') t=('da', 'simulate') 3-5 s=0 eps=0.05"),
+        ({"model": "PLS-DA", "augment": "da", "kind": "AVA", "of": "OK+11+5"},
+         "PLS-DA y=['AVA', 'OK+11+5'] c=('277', '380', '425') t=None 0-5 s=0 eps=0.0"),
+        ({"kind": "AVA", "column": "kind of meat?"},
+         "compact CNN y=['AVA', 'kind of meat_'] c=('277', '380', '425') t=None 0-5 s=0 eps=0.1"),
+        ({"of": "VR/NC5", "column": "quality"}, "compact CNN y=['OVA', 'VR_NC5'] c=('277', '380', '425') t=None 0-5 s=0 eps=0.1"),
+    ],
+)  # fmt: skip
+def test_settings_make_a_name_that_reads_back(options: dict, text: str) -> None:
+    name = names.of_config(Training(**options), FACTS)
+    assert names.write(name, "") == text
+    assert names.parse(text) == name
+
+
+@pytest.mark.parametrize("model", ["compact CNN", "VGG11", "VGG16", "ResNetV2", *GRADIENT_FREE])
+def test_every_fold_of_every_family_has_a_name_of_its_own(model: str) -> None:
+    found = [names.of_config(fold, FACTS) for fold in fold_settings(Training(model=model, n_splits=4, current_split=2, seed=7))]
+    assert [(name.current_split, name.n_splits, name.seed, name.model) for name in found] == [(k, 4, 7, model) for k in range(4)]
+    assert [names.parse(names.write(name)) for name in found] == found
+
+
+def test_folds_differ_in_their_number_alone() -> None:
+    config = Training(n_splits=3, augment="da", seed=5)
+    folds = fold_settings(config)
+    assert [fold.model_copy(update={"current_split": 0}) for fold in folds] == [config] * 3
+    assert [Training.model_validate(fold.model_dump()) for fold in folds] == folds

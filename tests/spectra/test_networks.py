@@ -221,7 +221,7 @@ def test_the_choice_is_told_as_plain_json_and_rebuilds_the_network() -> None:
 def test_best_of_compares_all_models_but_not_minirocket_on_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct, "CANDIDATES", (Candidate("snv", "shrinkage LDA"), Candidate("snv", "MiniRocket")))
     assert [row["model"] for row in direct_fit("best of")[1]["chosen"]["table"]].count("MiniRocket") == 1
-    monkeypatch.setattr(direct, "MOST_ROCKET_ROWS", 40)
+    monkeypatch.setattr(direct, "SUITED_TO", {"MiniRocket": 40})
     _, extra, said = direct_fit("best of")
     assert [row["model"] for row in extra["chosen"]["table"]] == ["shrinkage LDA"]
     assert any("MiniRocket is left out: 45 rows" in sentence for sentence in said)

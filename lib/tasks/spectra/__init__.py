@@ -118,6 +118,28 @@ class Spectra(Task):
         """One sample over the table's median, its readings, and what preprocessing would make of it."""
         return sample_views.sample_panels(samples, row, self.say)
 
+    def preview(self, config: TrainConfig) -> list[Panel]:
+        """The classes as training would count them, and what may go wrong with them."""
+        from lib.tasks.spectra.data import balance_of
+
+        assert isinstance(config, Training)
+        table, sentences = balance_of(config)
+        told = "\n".join(f"- {sentence}" for sentence in sentences)
+        balance = Panel("balance", self.say("Classes to be learnt"), table, self.say("How many samples each class has."))
+        return [balance, *([Panel("remarks", self.say("Good to know before training"), told)] if told else [])]
+
+    def folds(self, config: TrainConfig) -> list[TrainConfig]:
+        """Every fold as the test part once."""
+        assert isinstance(config, Training)
+        return [config.model_copy(update={"current_split": k}) for k in range(config.n_splits)]
+
+    def export_name(self, config: TrainConfig) -> str:
+        """As the original project named its models."""
+        from lib.tasks.spectra import names
+
+        assert isinstance(config, Training)
+        return names.write(names.of_config(config, self.facts), "") if self.facts else ""
+
     def training_data(self, config: TrainConfig) -> TrainingData:
         """A table, or a simulated population, in four parts."""
         from lib.tasks.spectra.data import TableData
@@ -142,21 +164,24 @@ class Spectra(Task):
         assert isinstance(config, Training) and isinstance(data, TableData)
         if not config.gradient_free:
             return None
-        spectra, tabular, codes, groups = data.everything("train")
+        spectra, tabular, codes, groups = data.transferred("train")
         rng = np.random.default_rng([config.seed, FITTING])
-        return direct.fit(config, spectra, tabular, codes, groups, rng, data.facts(), say)
+        network, facts = direct.fit(config, spectra, tabular, codes, groups, rng, data.facts(), say)
+        network.set_transfer(data.transfer)
+        return network, facts
 
     def prepare(self, network: torch.nn.Module, data: TrainingData) -> None:
-        """Range of each point, tabular scale, and the components that tell what is like the training spectra."""
+        """Transfer, range of each point, tabular scale, and the components that tell what is like the training spectra."""
         from lib.tasks.spectra.data import TableData
         from lib.tasks.spectra.networks import Classifier
 
         assert isinstance(network, Classifier) and isinstance(data, TableData)
-        spectra, tabular, _, _ = data.everything("train")
+        spectra, tabular, _, _ = data.transferred("train")
+        network.set_transfer(data.transfer)
         network.fit_inputs(spectra, tabular, np.random.default_rng([data.config.seed, FITTING]))
 
     def tensors(self, samples: Samples) -> Arrays:
-        """`spectra` (n, P) of the run's channels side by side, and `tabular` (n, T) where it takes any."""
+        """`spectra` (n, P) of the run's channels side by side; `tabular` (n, T) and `second` (n,) where it takes any."""
         return arrays.model_inputs(samples, self.facts)
 
     def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:

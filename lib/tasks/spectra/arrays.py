@@ -12,7 +12,8 @@ import pandas as pd
 from lib.task import Arrays, InputError, Samples
 from lib.tasks.spectra.axes import resample
 from lib.tasks.spectra.columns import NOTE
-from lib.tasks.spectra.table import Channel, SpectraTable
+from lib.tasks.spectra.rows import text
+from lib.tasks.spectra.table import INSTRUMENT, Channel, SpectraTable
 
 
 def as_samples(table: SpectraTable, file: str) -> Samples:
@@ -36,8 +37,10 @@ def as_table(samples: Samples) -> SpectraTable:
 def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
     """What the network of a run takes: `spectra` (n, P), its channels side by side, and `tabular` (n, T) where it has any.
 
-    `facts` are the run's: "channels" (name, unit, axis) and "tabular" (column names). Channels are brought to the model's axis;
-    a tabular value that is missing is NaN, which the network fills. Raises InputError naming a channel or column that lacks.
+    A run that transfers spectra of a second instrument takes `second` (n,) too: 1 for a sample of that instrument, else 0.
+    `facts` are the run's: "channels" (name, unit, axis), "tabular" (column names) and "transfer" (method, from, to). Channels are
+    brought to the model's axis; a tabular value that is missing is NaN, which the network fills. Raises InputError naming a
+    channel or column that lacks, or an instrument that the model does not know.
     """
     table = as_table(samples)
     name = str(samples.table["file"].iloc[0]) if len(samples) else "table"
@@ -50,7 +53,34 @@ def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
     if facts["tabular"]:
         columns = [pd.to_numeric(samples.table[column], errors="coerce").to_numpy(np.float32) for column in facts["tabular"]]
         arrays["tabular"] = np.stack(columns, 1)
+    if takes_instrument(facts):
+        arrays["second"] = _of_second(samples.table, facts["transfer"], name).astype(np.float32)
     return arrays
+
+
+def takes_instrument(facts: Mapping[str, Any]) -> bool:
+    """Whether the network of a run must know which instrument measured a sample; EPO projects the spectra of both alike."""
+    transfer = facts.get("transfer")
+    return transfer is not None and transfer["method"] != "epo"
+
+
+def instruments_of(rows: pd.DataFrame) -> np.ndarray:
+    """Name of each row's instrument (n,) as text, "" where it is not known."""
+    return text(rows[INSTRUMENT]).to_numpy(object) if INSTRUMENT in rows else np.full(len(rows), "", object)
+
+
+def _of_second(rows: pd.DataFrame, transfer: Mapping[str, Any], name: str) -> np.ndarray:
+    """Which rows the second instrument measured (n,) bool. Raises InputError where one of another instrument is among them."""
+    found, known = instruments_of(rows), (transfer["from"], transfer["to"])
+    if len(found) and not (found != "").any():
+        problem = f"does not tell which instrument measured its samples, {' or '.join(known)}, by which this model transfers"
+        raise InputError(name, problem, f"Name that column, or add one called {INSTRUMENT!r}.")
+    strange = ~np.isin(found, known)
+    if strange.any():
+        others = ", ".join(repr(word) if word else "no name" for word in pd.unique(found[strange])[:5])
+        problem = f"{int(strange.sum())} samples are of an instrument that this model does not know ({others})"
+        raise InputError(name, problem, f"It knows {' and '.join(known)}: mend the names, or leave these samples out.")
+    return found == known[1]
 
 
 def _on_axis(table: SpectraTable, wanted: Mapping[str, Any], name: str) -> np.ndarray:
@@ -85,4 +115,6 @@ def trial_inputs(facts: Mapping[str, Any], n: int, rng: np.random.Generator) -> 
     arrays = {"spectra": np.concatenate(parts, axis=1, dtype=np.float32)}
     if facts["tabular"]:
         arrays["tabular"] = rng.normal(size=(n, len(facts["tabular"]))).astype(np.float32)
+    if takes_instrument(facts):
+        arrays["second"] = rng.integers(2, size=n).astype(np.float32)
     return arrays

@@ -19,16 +19,19 @@ from lib.tasks.spectra.augment import augment, check_zero_points
 from lib.tasks.spectra.config import Simulation
 from lib.tasks.spectra.files import SUFFIXES, cache_folder, home, read
 from lib.tasks.spectra.learning import CLASSES, CODE, LABEL, RESERVED, class_weights, for_training
+from lib.tasks.spectra.population import draw_population
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.simulate import simulate_table
 from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SEVERITY, TRUE_COLUMNS, TYPE, SpectraTable
-from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, classify, settle_rare
+from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, settle_rare
+from lib.tasks.spectra.transfer import learn, second_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 SIMULATED, SPLIT, ORDER, CHANGE = range(1, 5)  # streams of random numbers under one seed
 KEPT = "spectra.parquet"  # what `Task.write` calls the table of a kept set
 MEAN_ROWS = 500  # enough for a class mean
 SCANNED_ROWS = 4096  # looked at together
+DRAWN_ROWS, MEASURED_ROWS = 100_000, 5000  # simulated at most for a balance of classes: labels alone; with spectra
 _UNIT = {"specimen": "specimen", "instrument": "instrument", "date": "day", "nothing": "row"}
 
 
@@ -145,20 +148,27 @@ def groups_of(rows: pd.DataFrame, config: Training, name: str) -> np.ndarray | N
 
 
 # --- classes and parts ------------------------------------------------------------------------------------------------
-def settle(table: SpectraTable, groups: np.ndarray | None, config: Training, name: str) -> tuple[Classes, list[str], list[str]]:
-    """The classes that are learnt, each in enough groups for every fold; names merged into "other"; what was left out, told.
+def classes_of(rows: pd.DataFrame, whole: np.ndarray, config: Training, name: str) -> Classes:
+    """The classes of the target before rare ones are settled; samples that are not `whole` (n,), which lack a point, have none.
 
-    Samples that lack a point have no class. Raises InputError where the target, the groups or the rarity of classes do not allow
-    a training.
+    Raises InputError as `classify`, and where no sample is left.
     """
-    classes = classify(table.rows, Target(config.kind, config.of, config.column))
-    missing = ~complete(table) & (classes.codes != NO_CLASS)
+    classes = classify(rows, Target(config.kind, config.of, config.column))
+    missing = ~whole & (classes.codes != NO_CLASS)
     if missing.any():
         note = f"{int(missing.sum())} samples lack points of the chosen channels and are left out."
         classes = replace(classes, codes=np.where(missing, NO_CLASS, classes.codes), notes=(*classes.notes, note))
-    known = np.flatnonzero(classes.codes != NO_CLASS)
-    if not len(known):
+    if not (classes.codes != NO_CLASS).any():
         raise InputError(name, "no sample with a label has all points of the chosen channels", "Choose other channels.")
+    return classes
+
+
+def settle(classes: Classes, groups: np.ndarray | None, config: Training, name: str) -> tuple[Classes, list[str], list[str]]:
+    """The classes that are learnt, each in enough groups for every fold; names merged into "other"; what was left out, told.
+
+    Raises InputError where the groups or the rarity of classes do not allow a training.
+    """
+    known = np.flatnonzero(classes.codes != NO_CLASS)
     units, word = len(known) if groups is None else len(np.unique(numbered(groups[known]))), _UNIT[config.group_by]
     if units < config.n_splits:
         problem = f"{units} {word}{'s' if units != 1 else ''} cannot fill {config.n_splits} folds"
@@ -218,6 +228,61 @@ def _inner(
     return Parts(train, validation, calibration, test)
 
 
+# --- before training --------------------------------------------------------------------------------------------------
+def balance_of(config: Training, source: Source | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """The classes of a training that is yet to start, and sentences on what may go wrong with them.
+
+    A row per class as the table has them: class, samples, percent (of samples with a class), groups (what must stay together).
+    The sentences tell what is left out, which classes are too rare and what becomes of them, which live in one group, instrument
+    or day alone, and why a training would refuse. `source` is what `load` gave, where the caller has it. Of a simulated
+    population labels alone are drawn, up to DRAWN_ROWS samples the very ones that training draws. Raises InputError as a training
+    does where there is no table, channel, label or group.
+    """
+    rows, whole, name, notes = _rows_of(config, source)
+    groups = groups_of(rows, config, name)
+    classes = classes_of(rows, whole, config, name)
+    found = balance(classes, np.arange(len(rows)) if groups is None else numbered(groups))
+    settled, told = classes, [*notes, *classes.notes]
+    try:
+        settled, _, more = settle(classes, groups, config, name)
+        told += more
+    except InputError as error:
+        told.append(str(error))
+    known, kept = (np.flatnonzero(one.codes != NO_CLASS) for one in (classes, settled))
+    left = np.array(settled.names, dtype=object)[settled.codes[kept]]
+    told += warnings_of(left, None if groups is None else groups[kept], config.n_splits, _UNIT[config.group_by])
+    told += _alone(rows.iloc[known], np.array(classes.names, dtype=object)[classes.codes[known]], config)
+    return found, list(dict.fromkeys(told))
+
+
+def _rows_of(config: Training, source: Source | None) -> tuple[pd.DataFrame, np.ndarray, str, list[str]]:
+    """(rows, which have all points of the chosen channels (n,), name, notes) of what a training would read."""
+    if not config.data and source is None:
+        fewer = config.model_copy(update={"simulated_samples": min(config.simulated_samples, DRAWN_ROWS)})
+        rows = draw_population(Simulation(), fewer.simulated_samples, np.random.default_rng([config.seed, SIMULATED]))[1]
+        if config.column and config.column not in rows:  # a reading: spectra must be simulated for it
+            fewer = config.model_copy(update={"simulated_samples": min(config.simulated_samples, MEASURED_ROWS)})
+            rows = load(fewer).table.rows
+        note = f"Counted on {len(rows)} simulated samples of the {config.simulated_samples} that training will draw."
+        return rows, np.ones(len(rows), bool), "simulated", [note] if len(rows) < config.simulated_samples else []
+    source = source or load(config)
+    table = chosen(source.table, config.channels, source.name)
+    return table.rows, complete(table), source.name, []
+
+
+def _alone(rows: pd.DataFrame, labels: np.ndarray, config: Training) -> list[str]:
+    """Sentences on classes (n,) of one instrument or day alone, other than what the split goes by."""
+    found = []
+    for by in ("instrument", "date"):
+        try:
+            values = groups_of(rows, config.model_copy(update={"group_by": by}), "")
+        except InputError:  # the table does not tell
+            continue
+        if by != config.group_by and values is not None and len(np.unique(numbered(values))) > 1:
+            found += warnings_of(labels, values, 1, _UNIT[by])
+    return found
+
+
 # --- batches ----------------------------------------------------------------------------------------------------------
 class TableData(TrainingData):
     """Batches of a table of spectra, or of a simulated population where none is named.
@@ -234,7 +299,7 @@ class TableData(TrainingData):
         check_tabular(table.rows, config, source.name)
         check_zero_points(config, {c.name: len(c.axis) for c in table.channels})
         groups, specimens = groups_of(table.rows, config, source.name), specimens_of(table.rows)
-        classes, merged, notes = settle(table, groups, config, source.name)
+        classes, merged, notes = settle(classes_of(table.rows, complete(table), config, source.name), groups, config, source.name)
         known = np.flatnonzero(classes.codes != NO_CLASS)
         labels = np.array([*classes.names, ""], dtype=object)[classes.codes]  # NO_CLASS picks the last
         inside = None if groups is None else groups[known]
@@ -247,10 +312,14 @@ class TableData(TrainingData):
             "calibration": known[parts.calibration], "test": known[parts.test],
         }  # fmt: skip
         self._whole = _labelled(as_samples(table, source.name), classes, labels)
+        self.transfer = learn(config, table, specimens, self._rows["train"], known, source.name)
+        self._second = second_rows(table, self.transfer)
         counts = np.bincount(classes.codes[self._rows["train"]], minlength=len(classes.names))
         self._weights = class_weights(counts, config.class_weights)
         self._order: tuple[int, np.ndarray] | None = None
         self._facts = self._told(source, counts, notes, numbered(specimens)) | {"merged": merged}
+        if self.transfer is not None:
+            self._facts["transfer"] = self.transfer.facts()
 
     def _told(self, source: Source, counts: np.ndarray, notes: list[str], specimens: np.ndarray) -> dict[str, Any]:
         """Most of `facts`; `specimens` (n,) numbers the specimen of each row of the table."""
@@ -288,7 +357,7 @@ class TableData(TrainingData):
         "classes" (names in code order), "merged" (names that "other" stands for), "counts" (training rows of each class),
         "channels" (name, unit, axis), "tabular", "target" (kind, of, column), "simulated", "notes" (what was left out and what
         may spoil the evaluation), "reading" (what was done to read the file), "rows" and "groups" (samples and specimens of
-        each part), "source".
+        each part), "source"; with an instrument transfer "transfer" (method, from, to, shared).
         """
         return copy.deepcopy(self._facts)
 
@@ -307,11 +376,17 @@ class TableData(TrainingData):
         if not 0 <= index < count:
             raise IndexError(f"{split} has {count} batches, none of number {index}")
         order = self._shuffled(epoch) if split == "train" else self._rows[split]
-        samples = self._whole.take(order[index * size : None if index == count - 1 else (index + 1) * size])
+        rows = order[index * size : None if index == count - 1 else (index + 1) * size]
+        samples = self._whole.take(rows)
         if split != "train":
             return samples
         rng = np.random.default_rng([self.config.seed, CHANGE, epoch, index])
-        return for_training(augment(samples, self.config, rng), self._weights, self.config, self.config.tabular, rng)
+        samples = augment(samples, self.config, rng)
+        if self.transfer is None or not self.config.mixup_alpha:
+            return for_training(samples, self._weights, self.config, self.config.tabular, rng)
+        # Mixup stays within one instrument: of a mixture of two the network could not transfer the one part alone.
+        own = [samples.take(np.flatnonzero(self._second[rows] == side)) for side in np.unique(self._second[rows])]
+        return Samples.concat([for_training(one, self._weights, self.config, self.config.tabular, rng) for one in own])
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         """Training rows in the order of one epoch."""
@@ -335,6 +410,13 @@ class TableData(TrainingData):
                    for c in self.config.tabular]  # fmt: skip
         codes = table[CODE].to_numpy(np.int64)[rows]
         return spectra, np.stack(columns, 1) if columns else None, codes, self._groups[rows]
+
+    def transferred(self, split: Split) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+        """As `everything`, with spectra as the network has them after the transfer between instruments, where there is one."""
+        spectra, tabular, codes, groups = self.everything(split)
+        if self.transfer is not None:
+            self.transfer.apply(spectra, self._second[self._rows[split]])
+        return spectra, tabular, codes, groups
 
 
 def _labelled(samples: Samples, classes: Classes, labels: np.ndarray) -> Samples:

@@ -18,7 +18,8 @@ from lib.tasks.spectra.networks import Classifier
 from lib.tasks.spectra.settings import Training
 
 MOST_ROWS = 20_000
-MOST_ROCKET_ROWS = 10_000  # its 9996 features of more rows do not fit into an ordinary memory
+# MiniRocket: its 9996 features of more rows do not fit into an ordinary memory; the SVM: its time grows faster than the rows
+SUITED_TO = {"MiniRocket": 10_000, "linear SVM": 5_000}
 RARE_ROWS = 20  # a class keeps at least so many rows, or all it has
 CENTRE_ROWS = 200
 
@@ -37,24 +38,25 @@ def fit(
 ) -> tuple[Classifier, dict[str, Any]]:
     """The fitted network of a family without gradients, and what to add to the run's facts: {"chosen": …}.
 
-    `spectra` (n, P) in their own units, `codes` (n,) positions in facts["classes"], `groups` (n,): training rows alone; what is
-    held out for the choice is taken from them by group. "chosen" has preprocessing, model, setting and `table`, a row per
-    candidate: candidate, preprocessing, model, setting, accuracy (0 to 1), macro_f1, log_loss (nats), seconds. The network's
-    temperature is 1, as its scores are divided by the one that held-out rows gave. `say` gets sentences for the log.
-    Raises InputError as `classical.best_of`, and where the spectra are too short for MiniRocket.
+    `spectra` (n, P) in their own units (of a second instrument: as they are after the transfer), `codes` (n,) positions in
+    facts["classes"], `groups` (n,): training rows alone; what is held out for the choice is taken from them by group. "chosen"
+    has preprocessing, model, setting and `table`, a row per candidate: candidate, preprocessing, model, setting, accuracy (0 to
+    1), macro_f1, log_loss (nats), seconds. The network's temperature is 1, as its scores are divided by the one that held-out
+    rows gave. `say` gets sentences for the log. Raises InputError as `classical.best_of`, and where the spectra are too short for
+    MiniRocket.
     """
     candidates = _candidates(config.model, len(codes), spectra.shape[1], say)
-    rocket_only = all(candidate.model == "MiniRocket" for candidate in candidates)
-    rows = _subsample(codes, MOST_ROCKET_ROWS if rocket_only else MOST_ROWS, rng, say)
+    rows = _subsample(codes, SUITED_TO.get(config.model, MOST_ROWS), rng, say)
     if tabular is not None and tabular.shape[1]:
         say(f"{config.model} looks at the spectra alone: the {tabular.shape[1]} tabular columns are not used.")
     x = np.asarray(spectra[rows], dtype=np.float64)
     best = best_of(x, codes[rows], rng, None if groups is None else np.asarray(groups)[rows], candidates)
     chosen = best.table.iloc[0]
     say(f"Chosen by held-out groups: {best.name} ({chosen['setting']}), accuracy {100 * chosen['accuracy']:.1f} %.")
+    preprocessing, model, transfer = str(chosen["preprocessing"]), str(chosen["model"]), families.instrument_map(facts)
     network = families.linear(
-        str(chosen["preprocessing"]), str(chosen["model"]), spectra.shape[1], len(facts["classes"]), len(facts["tabular"])
-    )
+        preprocessing, model, spectra.shape[1], len(facts["classes"]), len(facts["tabular"]), transfer
+    )  # fmt: skip
     network.fit_inputs(spectra[rows], tabular[rows] if tabular is not None and tabular.shape[1] else None, rng)
     _fill(network, best.model, x)
     table = [{name: _plain(value) for name, value in row.items()} for row in best.table.to_dict("records")]
@@ -69,9 +71,10 @@ def _plain(value: Any) -> str | float:
 def _candidates(family: str, rows: int, points: int, say: Say) -> tuple[Candidate, ...]:
     """What the family chooses among. Raises InputError where nothing is left."""
     found = tuple(c for c in CANDIDATES if family in ("best of", c.model))
-    if family == "best of" and rows > MOST_ROCKET_ROWS:
-        say(f"MiniRocket is left out: {rows} rows are more than the {MOST_ROCKET_ROWS} that it is suited to.")
-        found = tuple(c for c in found if c.model != "MiniRocket")
+    for model, most in SUITED_TO.items():
+        if family == "best of" and rows > most:
+            say(f"{model} is left out: {rows} rows are more than the {most} that it is suited to.")
+            found = tuple(c for c in found if c.model != model)
     if points < TAPS:
         found = tuple(c for c in found if c.model != "MiniRocket")
     if not found:

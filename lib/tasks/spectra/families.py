@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lib.task import InputError
 from lib.tasks.spectra.linear import Linear, Rocket
-from lib.tasks.spectra.networks import Body, Classifier, Unfitted, split_points
+from lib.tasks.spectra.networks import Body, Classifier, InstrumentMap, Unfitted, split_points
 from lib.tasks.spectra.settings import GRADIENT_FREE, Training
 
 FEWEST_POINTS = {"compact CNN": 4, "VGG11": 8, "VGG16": 8, "ResNetV2": 8}  # of the longest channel
@@ -29,7 +29,9 @@ MOST_NORM_GROUPS = 32
 
 
 def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
-    """The untrained network of a run, from its settings and the facts of its data (channels, tabular, classes, chosen).
+    """The untrained network of a run, from its settings and the facts of its data.
+
+    These are channels, tabular, classes and, where there are any, transfer and chosen.
 
     A family without gradients is built as facts["chosen"] says; without it, it is a place for what `direct.fit` gives, and
     using it raises InputError. Raises InputError where the spectra are too short for the family.
@@ -39,21 +41,32 @@ def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
     if config.model in GRADIENT_FREE:
         chosen = facts.get("chosen")
         if chosen is None:
-            return Classifier(Unfitted(config.model), "raw", points, tabular)
-        return linear(chosen["preprocessing"], chosen["model"], points, classes, tabular)
+            return Classifier(Unfitted(config.model), "raw", points, tabular, instrument_map(facts))
+        return linear(chosen["preprocessing"], chosen["model"], points, classes, tabular, instrument_map(facts))
     if max(lengths) < FEWEST_POINTS[config.model]:
         raise InputError(
             f"model {config.model!r}",
             f"it needs spectra of at least {FEWEST_POINTS[config.model]} points; the longest channel has {max(lengths)}",
             "Choose a linear model, or take spectra on a finer axis.",
         )
-    return Classifier(_convolutional(config, lengths, tabular, classes), config.preprocessing, points, tabular)
+    body = _convolutional(config, lengths, tabular, classes)
+    return Classifier(body, config.preprocessing, points, tabular, instrument_map(facts))
 
 
-def linear(preprocessing: str, model: str, points: int, classes: int, tabular: int = 0) -> Classifier:
+def instrument_map(facts: Mapping[str, Any]) -> InstrumentMap | None:
+    """The empty map between the two instruments of a run; None where it has no transfer."""
+    transfer = facts.get("transfer")
+    if transfer is None:
+        return None
+    return InstrumentMap([len(channel["axis"]) for channel in facts["channels"]], both=transfer["method"] == "epo")
+
+
+def linear(
+    preprocessing: str, model: str, points: int, classes: int, tabular: int = 0, transfer: InstrumentMap | None = None
+) -> Classifier:
     """The empty network of one candidate of the classical models."""
     rocket = Rocket(points) if model == "MiniRocket" else None
-    return Classifier(Linear(points, classes, rocket), preprocessing, points, tabular)
+    return Classifier(Linear(points, classes, rocket), preprocessing, points, tabular, transfer)
 
 
 def _convolutional(config: Training, lengths: Sequence[int], tabular: int, classes: int) -> Body:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lib.task import InputError
+from lib.tasks.spectra.settings import Training
 
 ENDINGS = (".onnx", ".ckpt", ".scaler", ".csv", "")
 LONGEST_BYTES = 255  # what a file system takes
 EXAMPLE = "ResNetV2 y=['OVA', 'OK'] c=('277', '380', '425') t=('da',) 0-20 s=42 eps=0.1.onnx"
 
+_FORBIDDEN = r"""[/\\<>:"|?*']"""
 _WORDS = r"(?:'[^']*'(?:, '[^']*')*,?)?"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _FORM = re.compile(
@@ -60,9 +64,7 @@ class ModelName:
 
     def __post_init__(self) -> None:
         for word in (self.model, self.kind, self.of, *self.channels, *(self.transforms or ())):
-            _refuse(
-                not word or not word.isprintable() or re.search(r"""[/\\<>:"|?*']""", word), repr(word), "cannot be in a name"
-            )
+            _refuse(not word or not word.isprintable() or re.search(_FORBIDDEN, word), repr(word), "cannot be in a name")
         _refuse(self.model != self.model.strip() or " y=[" in self.model, repr(self.model), "cannot be a model's name")
         _refuse(not self.channels or len(set(self.channels)) < len(self.channels), "channels", "need one or more, each once")
         _refuse(not 0 <= self.current_split < self.n_splits, f"fold {self.current_split}-{self.n_splits}", "is not one of them")
@@ -96,6 +98,33 @@ def write(name: ModelName, ending: str = ".onnx") -> str:
     )
     _refuse(len(text.encode()) > LONGEST_BYTES, f"{text[:40]}…", f"is longer than {LONGEST_BYTES} bytes")
     return text
+
+
+def of_config(config: Training, facts: Mapping[str, Any]) -> ModelName:
+    """The name of a run from its settings and the facts of its data, which tell the channels where the settings name none.
+
+    A family without gradients uses neither augmentation nor smoothing, and its name says so. An AVA of a column has the column
+    for its code. A character that cannot stand in a file name becomes "_". Raises InputError as ModelName.
+    """
+    gradients = not config.gradient_free
+    transforms = tuple(config.augment.split("+")) if gradients and config.augment != "none" else None
+    asked = config.column if config.kind == "AVA" and config.column else config.of
+    return ModelName(
+        model=config.model,
+        kind=config.kind,
+        of=_fitting(asked),
+        channels=tuple(_fitting(str(channel["name"])) for channel in facts["channels"]),
+        transforms=transforms,
+        current_split=config.current_split,
+        n_splits=config.n_splits,
+        seed=config.seed,
+        smoothing=config.label_smoothing if gradients else 0.0,
+    )
+
+
+def _fitting(word: str) -> str:
+    """The word with "_" for what a file name cannot hold."""
+    return re.sub(_FORBIDDEN, "_", "".join(c if c.isprintable() else "_" for c in word)) or "_"
 
 
 def parse(text: str) -> ModelName:

@@ -1,8 +1,9 @@
 """The network of a run: preprocessing, a body that gives class scores, and how far a spectrum is from the training spectra.
 
 A `Classifier` takes `spectra` (B, P), all channels side by side in their own units, and, where the run has any, `tabular` (B, T)
-with NaN where a value is missing. All that training data tell (range, means, directions, temperature) lies in buffers, so that
-the weights file and the ONNX graph hold it too. Preprocessing and distances are in float64, because they amplify rounding.
+with NaN where a value is missing, and `second` (B,), 1 where a second instrument measured the row. All that training data tell
+(transfer, range, means, directions, temperature) lies in buffers, so that the weights file and the ONNX graph hold it too.
+Transfer, preprocessing and distances are in float64, because they amplify rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.task import InputError
+from lib.tasks.spectra.transfer import Adaptation
 
 STEPS = ("range", "snv", "sg1")
 HALF_WINDOW = 5  # points to each side of Savitzky–Golay's centre
@@ -88,6 +90,44 @@ def derivative(x: Tensor) -> Tensor:
     for k in range(1, reach + 1):  # differences first: a common offset then costs no digits
         total = total + k * (wide[:, reach + k : reach + k + points] - wide[:, reach - k : reach - k + points])
     return total / (2 * sum(k * k for k in range(1, reach + 1)))
+
+
+# --- between two instruments ------------------------------------------------------------------------------------------
+class InstrumentMap(nn.Module):
+    """Brings the second instrument's rows to the first, or, with `both`, projects those of both: an affine map per channel."""
+
+    centre: Tensor  # (P,)
+    offset: Tensor  # (P,) what becomes of `centre`
+
+    def __init__(self, lengths: Sequence[int], both: bool) -> None:
+        super().__init__()
+        self.columns, self.both = split_points(lengths), both
+        self.register_buffer("centre", torch.zeros(sum(lengths)))
+        self.register_buffer("offset", torch.zeros(sum(lengths)))
+        for place, points in enumerate(lengths):  # (points, points) of each channel; nothing changes until `set`
+            self.register_buffer(f"matrix_{place}", torch.eye(points))
+
+    def set(self, adaptation: Adaptation) -> None:
+        """Take the maps of all channels."""
+        maps = adaptation.maps
+        self.centre.copy_(torch.from_numpy(np.concatenate([one.centre for one in maps])))
+        self.offset.copy_(torch.from_numpy(np.concatenate([one.offset for one in maps])))
+        for place, one in enumerate(maps):
+            self.get_buffer(f"matrix_{place}").copy_(torch.from_numpy(one.matrix))
+
+    def forward(self, spectra: Tensor, second: Tensor | None) -> Tensor:
+        """(B, P) and (B,) -> (B, P) float64. Raises InputError where a row's instrument must be known and is not."""
+        x = widened(spectra)
+        centred = x - widened(self.centre)
+        parts = [
+            centred[:, first:end] @ widened(self.get_buffer(f"matrix_{place}")) for place, (first, end) in enumerate(self.columns)
+        ]
+        mapped = torch.cat(parts, 1) + widened(self.offset)
+        if self.both:
+            return mapped
+        if second is None:
+            raise InputError("instrument", "the model transfers between two and was not told which", "Give `second`, 0 or 1.")
+        return torch.where(second.unsqueeze(1) > 0.5, mapped, x)
 
 
 # --- distance from the training spectra -------------------------------------------------------------------------------
@@ -189,29 +229,36 @@ class Unfitted(Body):
 
 
 class Classifier(nn.Module):
-    """Preprocessing → body → probabilities of the K classes, with the distances T² and Q from the training spectra."""
+    """Transfer → preprocessing → body → probabilities of the K classes, with the distances T² and Q from the training spectra."""
 
     temperature: Tensor  # () divides the logits
     tabular_mean: Tensor  # (T,)
     tabular_deviation: Tensor  # (T,)
 
-    def __init__(self, body: Body, preprocessing: str, points: int, tabular: int = 0) -> None:
+    def __init__(
+        self, body: Body, preprocessing: str, points: int, tabular: int = 0, transfer: InstrumentMap | None = None
+    ) -> None:
         super().__init__()
+        self.transfer = transfer
         self.preprocessing, self.domain, self.body = Preprocessing(preprocessing, points), Domain(points), body
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("tabular_mean", torch.zeros(tabular))
         self.register_buffer("tabular_deviation", torch.ones(tabular))
 
-    def forward(self, spectra: Tensor, tabular: Tensor | None = None) -> Tensor:
+    def forward(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> Tensor:
         """Logits (B, K) float32, before the temperature."""
-        return self.body(self.preprocessing(spectra), self._standardised(spectra, tabular))
+        return self.body(self._preprocessed(spectra, second), self._standardised(spectra, tabular))
 
-    def physical(self, spectra: Tensor, tabular: Tensor | None = None) -> dict[str, Tensor]:
+    def physical(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> dict[str, Tensor]:
         """`probability` (B, K), rows adding to 1; `t2` and `q` (B,), of which 1 is the edge of the training spectra."""
-        x = self.preprocessing(spectra)
+        x = self._preprocessed(spectra, second)
         logits = self.body(x, self._standardised(spectra, tabular))
         t2, q = self.domain(x)
         return {"probability": torch.softmax(logits.float() / self.temperature, 1), "t2": t2, "q": q}
+
+    def _preprocessed(self, spectra: Tensor, second: Tensor | None) -> Tensor:
+        """(B, P) float64 of either instrument."""
+        return self.preprocessing(spectra if self.transfer is None else self.transfer(spectra, second))
 
     def _standardised(self, spectra: Tensor, tabular: Tensor | None) -> Tensor:
         """(B, T) of mean 0 and standard deviation 1 on training rows; a missing value is the mean. Raises InputError."""
@@ -230,10 +277,17 @@ class Classifier(nn.Module):
             raise ValueError(f"a temperature is above 0, not {temperature}")
         self.temperature.fill_(temperature)
 
+    def set_transfer(self, adaptation: Adaptation | None) -> None:
+        """Take what was learnt between two instruments; nothing where the run has no transfer."""
+        if adaptation is not None:
+            assert self.transfer is not None, "the network was built without facts['transfer']"
+            self.transfer.set(adaptation)
+
     def fit_inputs(self, spectra: np.ndarray, tabular: np.ndarray | None, rng: np.random.Generator) -> None:
         """Range, principal directions and scales from the training rows: spectra (n, P), tabular (n, T) with NaN or None.
 
-        Raises InputError where there are fewer than two rows, or a spectrum has a missing value.
+        Spectra of a second instrument are given as they are after the transfer. Raises InputError where there are fewer than two
+        rows, or a spectrum has a missing value.
         """
         if len(spectra) < 2:
             raise InputError("training spectra", f"there are {len(spectra)}", "Give at least two.")

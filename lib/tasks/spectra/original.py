@@ -30,8 +30,9 @@ from lib.tasks.spectra.tabular import (
     silent,
 )
 
-_SPECTRA = re.compile(r"(?P<channel>EX[_ ]?\d+|(?:EX_)?LSPR)(?:\D.*)?\.(?:txt|tsv|csv)", re.IGNORECASE)
-_SAMPLES = re.compile(r"Y.*\.(?:txt|tsv|csv)", re.IGNORECASE)
+# Names may begin with a folder: those of an archive, and of a folder under data/, do.
+_SPECTRA = re.compile(r"(?:.*[/\\])?(?P<channel>EX[_ ]?\d+|(?:EX_)?LSPR)(?:[^\d/\\][^/\\]*)?\.(?:txt|tsv|csv)", re.IGNORECASE)
+_SAMPLES = re.compile(r"(?:.*[/\\])?Y[^/\\]*\.(?:txt|tsv|csv)", re.IGNORECASE)
 
 
 def is_original(names: Sequence[str]) -> bool:
@@ -162,7 +163,7 @@ def _read_samples(
     source = open_delimited(path, name)
     if columns is None or not columns.roles():
         proposed = suggest(source.names)
-        chosen = {key: getattr(columns, key) for key in columns.model_fields_set} if columns else {}
+        chosen = {key: value for key, value in columns if value != getattr(Columns(), key)} if columns else {}
         columns = proposed.model_copy(update=chosen)
     check_named(source.names, columns.model_copy(update={"sample": ""}), name)
     check_size(source.rows_at_most, len(source.names), name)

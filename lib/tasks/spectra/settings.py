@@ -64,6 +64,17 @@ class Training(TrainConfig):
     group_by: Literal["specimen", "instrument", "date", "nothing"] = option(
         "specimen", "What must never be on both sides of a split", group="data"
     )
+    transfer: Literal["none", "ds", "pds", "epo"] = option(
+        "none",
+        "Make spectra of a second instrument fit the first, learnt from specimens that both measured: direct (ds) or piecewise "
+        "direct (pds) standardisation of the second, or removal of what differs from both (epo)",
+        group="data",
+    )
+    transfer_to: str = option(
+        "",
+        "Transfer: name of the second instrument in the instrument column; empty takes the one with fewer samples",
+        group="data",
+    )
     n_splits: int = option(5, "Folds; one of them is the test part", unit="folds", group="data", ge=2, le=50)
     current_split: int = option(0, "Which fold is the test part, counted from 0", group="data", ge=0, le=49)
     validation_percent: float = option(15.0, "Share that selects the best epoch", unit="%", group="data", ge=2, le=40)
@@ -118,6 +129,7 @@ class Training(TrainConfig):
 
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "compact CNN": {},
+    "compact CNN, as shipped": {"simulated_samples": 60_000, "epochs": 24, "label_smoothing": 0.0, "dropout": 0.3},
     "VGG11": {"model": "VGG11", "learning_rate": 3e-4},
     "VGG16": {"model": "VGG16", "learning_rate": 3e-4},
     "ResNetV2": {"model": "ResNetV2"},

@@ -1,0 +1,119 @@
+"""Figures over all samples on the Clean page: one at a time, and what is picked in them is shown, kept and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lib.task import Config, Panel, Samples, Task, View
+from lib.ui.overview import _rows, has_overview
+from tests.pages.conftest import Open, texts
+from tests.pages.test_clean import FROM_FOLDER, READ, kept_metric
+
+TITLES = ["Points", "Plain", "Table of medians"]
+MADE: list[str] = []
+SEEN: list[tuple[list[bool], float]] = []  # what the task was told: kept rows and the rule
+
+
+def views(self: Task, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
+    """A figure whose points are rows, one without, and a table."""
+
+    def points() -> Panel:
+        MADE.append("Points")
+        SEEN.append((keep.tolist(), float(rules.max_spread_v)))
+        figure = go.Figure(go.Scattergl(x=readings["median_v"], y=readings["spread_v"], customdata=np.arange(len(readings))))
+        return Panel("points", "Points", figure, "One point per row.")
+
+    def plain() -> Panel:
+        MADE.append("Plain")
+        return Panel("plain", "Plain", go.Figure(go.Bar(y=[1, 2])), "Two bars.")
+
+    def table() -> Panel:
+        MADE.append("Table of medians")
+        return Panel("medians", "Table of medians", readings[["median_v"]], "Of all rows.")
+
+    return [View(title, make) for title, make in zip(TITLES, (points, plain, table))]
+
+
+@pytest.fixture
+def loaded(open_page: Open, readings: object, toy: Task, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page after reading five good files, r0 noisy, on a task with an overview."""
+    monkeypatch.setattr(type(toy), "overview", views)
+    MADE.clear()
+    SEEN.clear()
+    page = open_page("clean", FROM_FOLDER)
+    return page.button(key=READ).click().run()
+
+
+def choose(page: AppTest, title: str) -> AppTest:
+    page.session_state["toy-clean-overview-view"] = TITLES.index(title)
+    return page.run()
+
+
+def pick(page: AppTest, rows: Sequence[int], turn: int = 0) -> AppTest:
+    """What a frame around these points gives."""
+    selection = {"points": [{"customdata": [row]} for row in rows], "point_indices": list(rows), "box": [], "lasso": []}
+    page.session_state[f"toy-clean-overview-{TITLES.index('Points')}-{turn}"] = {"selection": selection}
+    return page.run()
+
+
+def test_a_task_without_figures_of_all_samples_has_no_such_view(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_overview(toy)
+    monkeypatch.setattr(type(toy), "overview", views)
+    assert has_overview(toy)
+
+
+def test_only_the_view_that_is_looked_at_is_made(loaded: AppTest) -> None:
+    assert not loaded.exception and MADE and set(MADE) == {"Points"}
+    assert "One point per row." in texts(loaded)
+    MADE.clear()
+    choose(loaded, "Table of medians")
+    assert set(MADE) == {"Table of medians"} and "Of all rows." in texts(loaded)
+    assert any(list(frame.value.columns) == ["median_v"] for frame in loaded.dataframe)
+    MADE.clear()
+    choose(loaded, "Plain")
+    assert set(MADE) == {"Plain"} and loaded.button(key="toy-clean-drop").disabled
+
+
+def test_the_views_follow_the_rules(loaded: AppTest) -> None:
+    assert SEEN[-1] == ([False, True, True, True, True], 5.0)
+    loaded.number_input(key="toy-clean-rules.max_spread_v").set_value(100.0).run()
+    assert SEEN[-1] == ([True] * 5, 100.0)
+
+
+def test_picked_points_are_shown_dropped_and_undone(loaded: AppTest) -> None:
+    assert loaded.button(key="toy-clean-drop").disabled
+    pick(loaded, [3, 1])
+    assert not loaded.exception
+    assert "r1.npy" in texts(loaded) and "the first of 2 picked" in texts(loaded)
+    loaded.button(key="toy-clean-drop").click().run()
+    assert kept_metric(loaded) == "2 of 5" and SEEN[-1][0] == [False, False, True, False, True]
+    assert loaded.button(key="toy-clean-drop").disabled, "a selection ends when it was used"
+    loaded.button(key="toy-clean-undo").click().run()
+    assert kept_metric(loaded) == "4 of 5"
+
+
+def test_other_views_are_still_there(loaded: AppTest) -> None:
+    loaded.session_state["toy-clean-view"] = "Table"
+    loaded.run()
+    assert any("no." in frame.value for frame in loaded.dataframe)
+    loaded.session_state["toy-clean-view"] = "Contact sheet"
+    loaded.run()
+    assert not loaded.exception and len(loaded.get("plotly_chart")) == 1
+
+
+@pytest.mark.parametrize(
+    ("points", "rows"),
+    [
+        ([{"customdata": 3}, {"customdata": [1]}, {"customdata": (2.0,)}], [3, 1, 2]),
+        ([{"x": 1}, {"customdata": None}, {"customdata": []}, {"customdata": "a"}], []),
+        ([], []),
+    ],
+)
+def test_row_numbers_of_points(points: list[dict[str, object]], rows: list[int]) -> None:
+    assert _rows(points) == rows

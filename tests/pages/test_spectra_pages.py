@@ -1,0 +1,233 @@
+"""The pages of `spectra` with the worker's own operations in this process: tables in, kept sets, trainings, predictions out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from lib import runs
+from lib.tasks.spectra import TASK
+from lib.ui.context import plain
+from lib.ui.work import Work
+from tests.pages.conftest import PAGES, texts
+from tests.spectra import bad_tables as tables
+from tests.spectra.test_task import NOTHING_DROPPED, population, tiny, write_bad_tables, written
+
+Open = Callable[..., AppTest]
+READ, GO = "spectra-clean-read", "spectra-predict-go"
+
+
+class Here:
+    """The worker's operations, run by whoever asks."""
+
+    def request(self, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
+        from lib import serve
+
+        return {} if op == "warm" else dict(serve.OPERATIONS[op](payload, on_progress or (lambda _share, _text: None)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder for this module."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTBENCH_HOME", str(folder))
+        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
+        yield folder
+
+
+@pytest.fixture
+def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Opens `pages/<stage>.py` for the task; keyword arguments are the address's parameters."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr("lib.jobs.worker.Worker", Here)
+
+    def opened(stage: str, **params: str) -> AppTest:
+        page = AppTest.from_file(str(PAGES / f"{stage}.py"), default_timeout=60)
+        page.session_state["page_path"] = f"spectra-{stage}"
+        for key, value in params.items():
+            page.query_params[key] = value
+        return page.run()
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def trained(bench: Path) -> str:
+    """The id of a tiny run."""
+    from lib import train
+
+    run = runs.create("spectra", tiny(), "tiny")
+    assert train.fit(run).state == "done"
+    return run.id
+
+
+def done(page: AppTest, stage: str) -> AppTest:
+    """The page after its request has ended, however long it took."""
+    key = f"spectra-{stage}-work"
+    if key in page.session_state:
+        work: Work = page.session_state[key]
+        assert work.ended.wait(120)
+    page.run()
+    assert not page.exception
+    return page
+
+
+def read_files(page: AppTest, files: list[tuple[str, bytes, str]]) -> AppTest:
+    page.file_uploader(key="spectra-clean-files-upload").set_value(files).run()
+    page.button(key=READ).click().run()
+    return done(page, "clean")
+
+
+def set_of_files(folder: Path) -> list[tuple[str, bytes, str]]:
+    """The fluorimeter's four files as uploads."""
+    tables.write_original(folder)
+    return [(path.name, path.read_bytes(), "") for path in sorted(folder.iterdir())]
+
+
+def some_table(folder: Path, n: int = 40) -> tuple[str, bytes, str]:
+    path, name = written(folder, population(n))
+    return name, path.read_bytes(), ""
+
+
+# --- clean ------------------------------------------------------------------------------------------------------------
+def test_the_fluorimeters_files_are_read_together(open_page: Open, tmp_path: Path) -> None:
+    page = read_files(open_page("clean"), set_of_files(tmp_path))
+    assert not page.error, [e.value for e in page.error]
+    assert page.metric[0].value.endswith("of 6")
+    readings = page.session_state["spectra-clean-inspection"].readings
+    assert set(readings["file"]) == {"EX_277_2018.txt and 3 more"}
+    assert readings["severity"].tolist() == ["OK", "OK", "OK", "VR", "CROCHET", "NC"]
+
+
+def test_a_kept_set_leads_to_training_on_it(
+    open_page: Open, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[runs.Run] = []
+    monkeypatch.setattr("lib.jobs.start", started.append)
+    page = read_files(open_page("clean"), [some_table(tmp_path)])
+    assert page.metric[0].value.endswith("of 40")
+    inspection = page.session_state["spectra-clean-inspection"]
+    inspection.hands.append({0: False})
+    page.text_input(key="spectra-clean-set-name").set_value("monday").run()
+    page.button(key="spectra-clean-save").click().run()
+    assert not page.exception and not page.error
+    told = json.loads((bench / "data" / "spectra" / "monday" / "recipe.json").read_text())
+    assert told["files"][0]["by_hand"] == {"0": False} and told["files"][0]["dropped"]["0"].startswith("dropped by hand")
+    kept = TASK.read(bench / "data" / "spectra" / "monday" / "spectra.parquet", TASK.Acquisition())
+    assert "000000" not in set(kept.table["sample"]) and len(kept) == 40 - len(told["files"][0]["dropped"])
+    assert runs.sets("spectra") == ["monday"]
+
+    train = open_page("train", data="monday")
+    assert train.selectbox(key="spectra-train.data").value == "monday"
+    train.selectbox(key="spectra-train:preset").set_value("PLS-DA").run()
+    train.button(key="start-training").click().run()
+    assert started[0].config()["data"] == "monday" and started[0].config()["model"] == "PLS-DA"
+
+
+def test_a_rule_moves_the_count_and_no_view_fails(open_page: Open, tmp_path: Path) -> None:
+    page = read_files(open_page("clean"), [some_table(tmp_path)])
+    for key, value in NOTHING_DROPPED.items():
+        page.number_input(key=f"spectra-clean-rules.{key}").set_value(value)
+    page.run()
+    assert page.metric[0].value == "40 of 40"
+    page.number_input(key="spectra-clean-rules.max_425").set_value(0.0).run()
+    assert page.metric[0].value == "0 of 40"
+    page.number_input(key="spectra-clean-rules.max_425").set_value(1e6).run()
+    pills = next(group for group in page.get("button_group") if group.key == "spectra-clean-overview-view")
+    assert len(pills.options) >= 11 and "Checks" in str(pills.options)
+    for number, title in enumerate(pills.options):
+        page.session_state["spectra-clean-overview-view"] = number
+        page.run()
+        assert not page.exception and not page.error, title
+        assert page.get("plotly_chart") or page.dataframe
+
+
+def test_bad_tables_are_named_and_the_good_one_is_there(open_page: Open, tmp_path: Path) -> None:
+    bad = {path: words for path, words in write_bad_tables(tmp_path / "odd").items() if path.stat().st_size < 2**20}
+    bad.pop(tmp_path / "odd" / "of another instrument.csv")  # a good table in itself
+    page = read_files(
+        open_page("clean"), [*((path.name, path.read_bytes(), "") for path in bad), some_table(tmp_path / "good", 8)]
+    )
+    said = texts(page)
+    assert [path.name for path, words in bad.items() if plain(path.name) not in said or plain(words) not in said] == []
+    assert page.metric[0].value.endswith("of 8")
+
+
+def test_tables_of_other_axes_are_not_mixed(open_page: Open, tmp_path: Path) -> None:
+    other = tables.generic().to_csv(index=False).encode()
+    page = read_files(open_page("clean"), [some_table(tmp_path, 8), ("other.csv", other, "")])
+    assert page.metric[0].value.endswith("of 8")
+    assert "other.csv" in page.error[0].value and "axes are not those of the files before it" in page.error[0].value
+
+
+def test_a_day_that_is_none_is_a_sentence(open_page: Open, tmp_path: Path) -> None:
+    page = read_files(open_page("clean"), [some_table(tmp_path, 8)])
+    page.text_input(key="spectra-clean-rules.measured_from").set_value("yesterday").run()
+    assert not page.exception and "it is no day" in page.error[-1].value
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_predictions_of_a_table_beside_bad_ones(open_page: Open, trained: str, tmp_path: Path) -> None:
+    bad = {path: words for path, words in write_bad_tables(tmp_path / "odd").items() if path.stat().st_size < 2**20}
+    page = open_page("predict", run=trained)
+    files = [some_table(tmp_path / "good", 8), *((path.name, path.read_bytes(), "") for path in bad)]
+    page.file_uploader(key="spectra-predict-upload").set_value(files).run()
+    page.button(key=GO).click().run()
+    said = texts(done(page, "predict"))
+    assert [path.name for path, words in bad.items() if plain(path.name) not in said or plain(words) not in said] == []
+    table = page.session_state["spectra-predict-outcome"].table
+    good = table[~table["note"].str.startswith("error: ")]
+    assert len(good) == 8 and len(table) == 8 + len(bad)
+    assert set(good["decision"]) <= {"pass", "taste", "reject"}
+    assert np.allclose(good[["p_The rest", "p_OK"]].sum(axis=1), 1)
+    assert f"8 of {len(table)} predicted" in said
+
+
+@pytest.mark.slow
+def test_predictions_of_the_fluorimeters_files_uploaded_together(open_page: Open, trained: str, tmp_path: Path) -> None:
+    page = open_page("predict", run=trained)
+    files = set_of_files(tmp_path)
+    page.file_uploader(key="spectra-predict-upload").set_value(files).run()
+    page.button(key=GO).click().run()
+    outcome = done(page, "predict").session_state["spectra-predict-outcome"]
+    assert not outcome.failures and outcome.table["sample"].astype(str).tolist() == tables.KEYS
+    assert len(page.get("plotly_chart")) >= 3
+    page.file_uploader(key="spectra-predict-upload").set_value([f for f in files if "EX_380" not in f[0]]).run()
+    page.button(key=GO).click().run()
+    assert plain("EX_380….txt: is missing") in texts(done(page, "predict"))
+
+
+@pytest.mark.slow
+def test_a_single_sample_has_its_figures_and_its_row(open_page: Open, trained: str, tmp_path: Path) -> None:
+    page = open_page("predict", run=trained)
+    buffer = io.BytesIO()
+    tables.one_table(1, lspr=False).to_csv(buffer, index=False)
+    page.file_uploader(key="spectra-predict-upload").set_value([("one.csv", buffer.getvalue(), "")]).run()
+    page.button(key=GO).click().run()
+    outcome = done(page, "predict").session_state["spectra-predict-outcome"]
+    assert len(outcome.table) == 1 and not page.error
+    assert isinstance(page.dataframe[-1].value, pd.DataFrame)
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_the_sheet_says_that_its_data_are_simulated(open_page: Open, trained: str) -> None:
+    from lib import sheet
+
+    sheet.build(next(run for run in runs.list_runs("spectra") if run.id == trained))
+    page = open_page("results", run=trained)
+    assert not page.exception and not page.error
+    tables_shown = " ".join(frame.value.to_csv() for frame in page.dataframe)
+    assert "SIMULATED DATA" in tables_shown and "no certifiable cut-off" in tables_shown

@@ -1,0 +1,164 @@
+"""The command line on tables of spectra: exit status, the sentence that names the file, and good files beside bad ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib import runs
+from lib.__main__ import main
+from tests.spectra import bad_tables as tables
+from tests.spectra.test_task import NOTHING_DROPPED, original_set, population, write_bad_tables, written
+
+Capture = pytest.CaptureFixture[str]
+TINY = ["--preset", "PLS-DA", "--set", "threads=1", "accelerator=cpu", "channels=277,380,425"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder for this module; `train` rewrites argv for the ranks that Lightning starts."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTBENCH_HOME", str(folder))
+        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
+        patch.setattr(sys, "argv", ["lib"])
+        for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+            patch.delenv(rank, raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run_id(bench: Path) -> str:
+    """A tiny run, trained by its command."""
+    assert call("train", "spectra", "--name", "tiny", *TINY, "simulated_samples=300") == 0
+    (run,) = runs.list_runs("spectra")
+    return run.id
+
+
+def call(*arguments: object) -> int:
+    """Exit status of one command, run in this process."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as exit_:  # argparse
+        return int(exit_.code or 0)
+
+
+def predictions(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "predictions.csv", dtype={"sample": str}, keep_default_na=False, na_values=[""])
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_bad_tables_are_named_and_good_ones_unaffected(run_id: str, tmp_path: Path, capsys: Capture) -> None:
+    good, bad = written(tmp_path / "good", population())[0], write_bad_tables(tmp_path / "odd")
+    assert call("predict", "spectra", "--model", run_id, "--input", good, *bad, "--output", tmp_path / "out") == 1
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    lost = [path.name for path, words in bad.items() if not any(path.name in line and words in line for line in lines)]
+    assert lost == [] and len(lines) == len(bad) and "Traceback" not in said.err
+    assert f"8 rows predicted with spectra/{run_id}; {len(bad)} files failed" in said.out
+    assert call("predict", "spectra", "--model", run_id, "--input", good, "--output", tmp_path / "alone") == 0
+    with_bad = predictions(tmp_path / "out")
+    kept = with_bad[with_bad["predicted"].notna()]
+    alone = predictions(tmp_path / "alone")
+    assert len(with_bad) == 8 + len(bad)
+    pd.testing.assert_frame_equal(kept.astype(alone.dtypes), alone)
+
+
+@pytest.mark.slow
+def test_a_folder_with_the_fluorimeters_files_is_one_table(run_id: str, tmp_path: Path, capsys: Capture) -> None:
+    original_set(tmp_path / "set")
+    assert call("predict", "spectra", "--model", run_id, "--input", tmp_path / "set", "--output", tmp_path / "out") == 0
+    table = predictions(tmp_path / "out")
+    assert table["sample"].tolist() == tables.KEYS and table["file"].nunique() == 1
+    (tmp_path / "set" / "EX_425_2018.txt").unlink()
+    assert call("predict", "spectra", "--model", run_id, "--input", tmp_path / "set", "--output", tmp_path / "out") == 1
+    assert "EX_425….txt: is missing" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_columns_mean_can_be_typed(run_id: str, tmp_path: Path, capsys: Capture) -> None:
+    tables.one_table(lspr=False).to_csv(tmp_path / "a.csv", index=False)
+    line = ["predict", "spectra", "--model", run_id, "--input", tmp_path / "a.csv", "--output", tmp_path / "out", "--set"]
+    assert call(*line, "sample=scelle") == 0
+    assert predictions(tmp_path / "out")["sample"].tolist()[:2] == ["A000/1", "A000/2"]
+    assert call(*line, "sample=barrel") == 1
+    assert "a.csv: has no column 'barrel', which was chosen as sample" in capsys.readouterr().err
+    assert call(*line, "specimen=scelle") == 2
+    assert "unknown key 'specimen'" in capsys.readouterr().err
+
+
+# --- clean, train -----------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_clean_keeps_a_set_that_train_takes_by_name(bench: Path, tmp_path: Path, capsys: Capture) -> None:
+    raw, kept = written(tmp_path, population(300))[0], bench / "data" / "spectra" / "harvest"
+    assert call("clean", "spectra", "--input", raw, "--output", kept, "--set", "max_425=800") == 0
+    assert " of 300 samples kept" in capsys.readouterr().out
+    told = json.loads((kept / "recipe.json").read_text())
+    assert told["rules"]["max_425"] == 800 and "max_425" in set(told["files"][0]["dropped"].values())
+    assert call("clean", "spectra", "--input", raw, "--output", tmp_path / "again", "--recipe", kept / "recipe.json") == 0
+    for name in ("spectra.parquet", "recipe.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (kept / name).read_bytes()
+    assert call("train", "spectra", "--name", "harvest", *TINY, "data=harvest") == 0
+    (run,) = (run for run in runs.list_runs("spectra") if run.name == "harvest")
+    assert sum(run.facts()["rows"].values()) == 300 - len(told["files"][0]["dropped"])
+
+
+def test_clean_reads_the_fluorimeters_files_of_an_archive(tmp_path: Path, capsys: Capture) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path, name in original_set(tmp_path / "day 1"):
+            archive.write(path, name)
+    rules = [f"{key}={value}" for key, value in NOTHING_DROPPED.items()]
+    line = ["clean", "spectra", "--input", tmp_path / "set.zip", "--output", tmp_path / "kept", "--set", *rules]
+    assert call(*line) == 0, capsys.readouterr().err
+    assert "6 of 6 samples kept" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"spectra.parquet", "recipe.json"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("data=nowhere", "data 'nowhere': there is no such file, folder or kept set"),
+        ("of=VR99", "no sample is 'VR99'"),
+        ("tabular=colour", "has no column 'colour'"),
+    ],
+)
+def test_a_training_that_cannot_be_says_why(bench: Path, setting: str, words: str, capsys: Capture) -> None:
+    assert call("train", "spectra", *TINY, "simulated_samples=300", setting) == 1
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("kind=BVA", "kind = 'BVA'"), ("current_split=5", "current_split = 5 does not exist"), ("fold=1", "unknown key 'fold'")],
+)
+def test_a_wrong_setting_is_usage_and_makes_no_run(bench: Path, setting: str, words: str, capsys: Capture) -> None:
+    before = len(runs.list_runs("spectra"))
+    assert call("train", "spectra", *TINY, setting) == 2
+    assert words in capsys.readouterr().err and len(runs.list_runs("spectra")) == before
+
+
+# --- convert ----------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+def test_only_the_owner_of_a_pickle_turns_it_into_a_table(run_id: str, tmp_path: Path, capsys: Capture) -> None:
+    frame, pickled, table = tables.one_table(2, lspr=False), tmp_path / "mine.pkl", tmp_path / "mine.parquet"
+    getattr(frame.set_index("sequence"), "to_" + "pickle")(pickled)
+    out = tmp_path / "out"
+    assert call("predict", "spectra", "--model", run_id, "--input", pickled, "--output", out) == 1
+    assert "mine.pkl: is a Python pickle" in (said := capsys.readouterr().err) and "python -m lib convert" in said
+    assert call("convert", pickled, table) == 2
+    assert "--i-made-it" in capsys.readouterr().err and not table.exists()
+    assert call("convert", pickled, table, "--i-made-it") == 0
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    assert call("predict", "spectra", "--model", run_id, "--input", table, tmp_path / "mine.csv", "--output", out) == 0
+    done = predictions(out)
+    one, other = (part.drop(columns="file").reset_index(drop=True) for _, part in done.groupby("file", sort=False))
+    pd.testing.assert_frame_equal(one, other)

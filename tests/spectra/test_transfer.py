@@ -1,0 +1,322 @@
+"""Instrument transfer in training: what is learnt, from which rows, what the network and its graph make of it, what it gains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import export, model, runs, tasks, train
+from lib.task import InputError, Samples, Split
+from lib.tasks.spectra import files
+from lib.tasks.spectra.arrays import as_samples, instruments_of, model_inputs, trial_inputs
+from lib.tasks.spectra.config import Simulation
+from lib.tasks.spectra.data import TableData
+from lib.tasks.spectra.families import build
+from lib.tasks.spectra.networks import Classifier, InstrumentMap
+from lib.tasks.spectra.preprocess import METHODS, Method, Transfer
+from lib.tasks.spectra.settings import Training
+from lib.tasks.spectra.simulate import simulate_table
+from lib.tasks.spectra.table import Channel, SpectraTable
+from lib.tasks.spectra.transfer import _affine
+from tests.spectra.test_networks import assert_parity
+
+POINTS = (14, 9)
+TASK = tasks.get("spectra")
+
+
+@pytest.fixture(autouse=True)
+def _own_home(home: Path) -> None:
+    """Every test has its own data folder and cache."""
+
+
+def curves(n: int, points: int, seed: int = 0) -> np.ndarray:
+    """(n, points) float64: four bands of varying height, and noise."""
+    rng, axis = np.random.default_rng(seed), np.linspace(0, 1, points)
+    bands = np.exp(-((axis - np.array([0.2, 0.4, 0.6, 0.8])[:, None]) ** 2) / 0.02)
+    return 100 * (1 + rng.lognormal(0, 0.3, (n, 4)) @ bands) + rng.normal(0, 0.3, (n, points))
+
+
+def on_second(x: np.ndarray) -> np.ndarray:
+    """The same spectra as another instrument shows them."""
+    return np.roll(x, 1, axis=1) * np.linspace(0.7, 1.3, x.shape[1]) + 20
+
+
+def two_instruments(n: int = 120, **columns: Any) -> SpectraTable:
+    """Specimens measured on A, each third on B too (twice); two channels of other units, the kind in their heights."""
+    rng = np.random.default_rng(1)
+    own = [curves(n, points, seed=k) * scale for k, (points, scale) in enumerate(zip(POINTS, (1, 1e-3)))]
+    for values in own:
+        values[::2] *= np.linspace(1, 1.4, values.shape[1])
+    twice = np.repeat(np.arange(0, n, 3), 2)
+    parts = [[x, on_second(x[twice] * rng.normal(1, 0.002, (len(twice), 1)))] for x in own]
+    channels = tuple(
+        Channel(name, np.arange(float(points)), np.concatenate(part).astype(np.float32), "nm")
+        for name, points, part in zip(("one", "two"), POINTS, parts)
+    )
+    specimen = np.concatenate([np.arange(n), twice])
+    rows = pd.DataFrame({
+        "sample": [f"r{k}" for k in range(len(specimen))], "group": [f"g{k}" for k in specimen],
+        "instrument": np.where(np.arange(len(specimen)) < n, "A", "B"), "kind": np.where(specimen % 2, "beef", "lamb"),
+        "weight": 1.0 * specimen,
+    })  # fmt: skip
+    return SpectraTable(channels, rows.assign(**columns))
+
+
+def kept(table: SpectraTable) -> str:
+    """Keeps a table as a set, and says its name."""
+    files.write(table, files.home() / "data" / "spectra" / "two.parquet")
+    return "two"
+
+
+def kept_once() -> str:
+    return "two" if (files.home() / "data" / "spectra" / "two.parquet").exists() else kept(two_instruments())
+
+
+def asked(name: str, **options: Any) -> Training:
+    defaults = {"kind": "AVA", "of": "kind", "column": "kind", "batch_size": 8, "transfer": "pds", "width": 4}
+    return Training(**{"data": name} | defaults | options)
+
+
+def whole(data: TableData, split: Split) -> Samples:
+    return Samples.concat([data.batch(split, 0, i) for i in range(data.batches(split))])
+
+
+def prepared(config: Training) -> tuple[TableData, Classifier, dict[str, Any]]:
+    """A network as training has it before the first epoch, or as it is fitted at once; and the facts of the run."""
+    data = TableData(config)
+    facts = data.facts()
+    task = TASK.knowing(facts)
+    if config.gradient_free:
+        solved = task.solve(config, data, lambda sentence: None)
+        assert solved is not None and isinstance(solved[0], Classifier)
+        return data, solved[0].eval(), facts | solved[1]
+    torch.manual_seed(0)
+    network = task.network(config)
+    assert isinstance(network, Classifier)
+    task.prepare(network, data)
+    return data, network.eval(), facts
+
+
+def tensors(samples: Samples, facts: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values) for name, values in model_inputs(samples, facts).items()}
+
+
+# --- the map ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_is_that_of_the_transfer_it_was_fitted_as(method: Method) -> None:
+    first, fresh = curves(40, 30), on_second(curves(50, 30, seed=1))
+    fitted = Transfer(method).fit(first, on_second(first))
+    found = _affine(method, first, on_second(first))
+    expected = fitted.of_second(fresh)
+    if method == "ds":  # what DS sets to the mean is here left as it is
+        centred = fresh - on_second(first).mean(axis=0)
+        seen = np.linalg.svd(on_second(first) - on_second(first).mean(axis=0))[2][:15]
+        expected = expected + centred - centred @ seen.T @ seen
+    assert found(fresh) == pytest.approx(expected, rel=1e-5)
+    assert {part.dtype for part in (found.centre, found.matrix, found.offset)} == {np.dtype(np.float32)}
+
+
+def test_what_ds_was_not_fitted_to_stays_visible() -> None:
+    first = curves(40, 60)
+    found = _affine("ds", first, on_second(first))
+    spike = on_second(curves(1, 60, seed=2))
+    strange = spike + 50 * (np.arange(60) == 30)
+    assert np.abs(found(strange) - found(spike)).max() > 25
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_is_learnt_from_the_mean_of_each_specimen_of_training_that_both_measured(method: Method) -> None:
+    table = two_instruments()
+    config = asked(kept(table), transfer=method, channels=("two", "one"))
+    data = TableData(config)
+    assert data.transfer is not None
+    rows = whole(data, "train").table
+    means = rows.groupby(["group", "instrument"])["weight"].mean().unstack().dropna()
+    assert data.facts()["transfer"] == {"method": method, "from": "A", "to": "B", "shared": len(means)}
+    assert json.loads(json.dumps(data.facts())) == data.facts()
+    places = table.rows.reset_index().set_index("sample").loc[rows["sample"], "index"].to_numpy()
+    spectra = pd.DataFrame(table.channel("two").values.astype(float)[places])
+    by = spectra.groupby([rows["group"].to_numpy(), rows["instrument"].to_numpy()]).mean().unstack().dropna()
+    first, second = (by.xs(name, axis=1, level=1).to_numpy() for name in "AB")
+    expected = _affine(method, first, second)
+    for part in ("centre", "matrix", "offset"):
+        assert getattr(data.transfer.maps[0], part) == pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-5)
+
+
+def test_the_second_instrument_is_the_less_frequent_or_the_one_named() -> None:
+    name = kept(two_instruments())
+    assert TableData(asked(name)).facts()["transfer"]["to"] == "B"
+    for named, other in (("A", "B"), ("B", "A")):
+        told = TableData(asked(name, transfer_to=named)).facts()["transfer"]
+        assert (told["to"], told["from"]) == (named, other)
+    assert "transfer" not in TableData(asked(name, transfer="none")).facts()
+
+
+def test_numbers_are_names_of_instruments_too() -> None:
+    data = TableData(asked(kept(two_instruments(instrument=np.repeat([1.0, 2.0], [120, 80]))), transfer_to="2"))
+    assert data.facts()["transfer"]["from"] == "1"
+    rows = pd.DataFrame({"file": "x", "instrument": [1, 2]})
+    assert instruments_of(rows).tolist() == ["1", "2"]
+
+
+@pytest.mark.parametrize(("columns", "options", "words"), [
+    ({"instrument": ""}, {}, "does not tell the instrument of 200 of 200 samples"),
+    ({"instrument": np.repeat(["A", "B", ""], [120, 70, 10])}, {}, "of 10 of 200 samples"),
+    ({"instrument": "A"}, {}, r"samples are of 1 \(A\)"),
+    ({"instrument": np.resize(["A", "B", "C"], 200)}, {}, r"samples are of 3 \(A, B, C\)"),
+    ({}, {"transfer_to": "C"}, "transfer_to 'C': no sample is of that instrument. Instruments: A, B"),
+    ({"group": [f"g{k}" for k in range(200)]}, {}, "0 specimens of the training part .* both A and B. Needed are ds 16, pds 3,"),
+    ({}, {"group_by": "instrument", "n_splits": 2}, "group by specimen"),
+])  # fmt: skip
+def test_a_transfer_that_cannot_be_learnt_is_told(columns: dict[str, Any], options: dict[str, Any], words: str) -> None:
+    name = kept(two_instruments(**columns))
+    with pytest.raises(InputError, match=words):
+        TableData(asked(name, **options))
+
+
+def test_a_table_without_instruments_is_told() -> None:
+    table = two_instruments()
+    name = kept(SpectraTable(table.channels, table.rows.drop(columns="instrument")))
+    with pytest.raises(InputError, match="does not tell the instrument of 200 of 200"):
+        TableData(asked(name))
+
+
+def test_ds_needs_more_specimens_than_pds() -> None:
+    name = kept(two_instruments(36))
+    assert TableData(asked(name)).facts()["transfer"]["shared"] < 16
+    with pytest.raises(InputError, match="Needed are ds 16"):
+        TableData(asked(name, transfer="ds"))
+
+
+# --- batches and inputs -----------------------------------------------------------------------------------------------
+def test_batches_are_as_measured_and_mixup_stays_within_an_instrument() -> None:
+    name = kept(two_instruments())
+    plain, with_transfer = (TableData(asked(name, transfer=method)) for method in ("none", "pds"))
+    for split in ("train", "test"):
+        assert np.array_equal(whole(plain, split).inputs["one"], whole(with_transfer, split).inputs["one"])
+    data = TableData(asked(name, mixup_alpha=0.5, batch_size=200))
+    before, after = TableData(asked(name, batch_size=200)).batch("train", 0, 0), data.batch("train", 0, 0)
+    assert sorted(before.table["sample"]) == sorted(after.table["sample"])
+    plain_rows = before.inputs["one"][before.table.reset_index().set_index("sample").loc[after.table["sample"], "index"]]
+    for word in "AB":
+        own = (after.table["instrument"] == word).to_numpy()
+        share = after.table["mixed_share"].to_numpy()[own, None]
+        partners = (after.inputs["one"][own] - share * plain_rows[own]) / np.maximum(1 - share, 1e-9)
+        clear = share[:, 0] < 0.95
+        nearest = np.abs(partners[clear, None] - plain_rows[own]).max(axis=2).min(axis=1)
+        assert clear.any() and nearest.max() < 0.1
+
+
+def test_transferred_rows_are_what_the_network_makes_of_measured_ones() -> None:
+    for method in METHODS:
+        data, network, facts = prepared(asked(kept_once(), model="compact CNN", transfer=method))
+        samples = whole(data, "test")
+        inputs = tensors(samples, facts)
+        expected, measured = data.transferred("test")[0], data.everything("test")[0]
+        assert network.transfer is not None
+        found = network.transfer(inputs["spectra"], inputs.get("second")).numpy()
+        assert found == pytest.approx(expected, rel=1e-5)
+        on_a = (samples.table["instrument"] == "A").to_numpy()
+        assert np.abs(expected - measured)[~on_a].max() > 5
+        assert np.array_equal(expected[on_a], measured[on_a]) == (method != "epo")
+
+
+def test_the_instrument_of_each_row_is_an_input_except_where_both_are_projected() -> None:
+    data = TableData(asked(kept_once()))
+    samples, told = whole(data, "test"), data.facts()
+    found = model_inputs(samples, told)["second"]
+    assert found.dtype == np.float32 and found.tolist() == (samples.table["instrument"] == "B").astype(float).tolist()
+    projected = TableData(asked(kept_once(), transfer="epo")).facts()
+    assert "second" not in model_inputs(samples.with_columns(instrument="C"), projected)
+    assert set(trial_inputs(told, 50, np.random.default_rng(0))["second"]) == {0.0, 1.0}
+    assert "second" not in trial_inputs(projected, 5, np.random.default_rng(0))
+
+
+def test_files_that_do_not_tell_the_instrument_are_refused() -> None:
+    data = TableData(asked(kept_once()))
+    samples, told = whole(data, "test"), data.facts()
+    blank = [samples.with_columns(instrument=value) for value in ("", None)]
+    absent = Samples(samples.inputs, samples.table.drop(columns="instrument"), samples.common)
+    for given in (*blank, absent):
+        with pytest.raises(
+            InputError, match=r"two.parquet: does not tell which instrument .* A or B.*add one called 'instrument'"
+        ):
+            model_inputs(given, told)
+    strange = samples.with_columns(instrument=np.r_[["C", ""], np.repeat("A", len(samples) - 2)])
+    with pytest.raises(InputError, match=r"2 samples .* does not know \('C', no name\). It knows A and B"):
+        model_inputs(strange, told)
+
+
+def test_a_network_that_is_not_told_the_instrument_says_so() -> None:
+    network = InstrumentMap([4], both=False)
+    with pytest.raises(InputError, match="was not told which"):
+        network(torch.zeros(2, 4), None)
+    assert torch.equal(network(torch.ones(2, 4), torch.tensor([0.0, 1.0])), torch.ones(2, 4).double())
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "method"), [("compact CNN", "pds"), ("PLS-DA", "epo")])
+def test_settings_facts_and_weights_are_enough_and_the_graph_transfers_too(family: str, method: str, tmp_path: Path) -> None:
+    config = asked(kept_once(), model=family, transfer=method, tabular=("weight",))
+    data, network, facts = prepared(config)
+    again = build(config, json.loads(json.dumps(facts)))
+    again.load_state_dict(network.state_dict())
+    inputs = tensors(whole(data, "train"), facts)
+    for name, value in network.physical(**inputs).items():
+        assert torch.equal(again.eval().physical(**inputs)[name], value), name
+    assert_parity(network, inputs, tmp_path / "model.onnx")
+
+
+def test_the_second_instrument_is_within_the_domain_after_the_transfer() -> None:
+    shares = {}
+    for method in ("ds", "pds", "epo"):
+        data, network, facts = prepared(asked(kept_once(), model="compact CNN", transfer=method, preprocessing="raw"))
+        samples = whole(data, "train")
+        outputs = network.physical(**tensors(samples, facts))
+        outside = (outputs["t2"].numpy() > 1.5) | (outputs["q"].numpy() > 2)
+        shares[method] = outside[(samples.table["instrument"] == "B").to_numpy()].mean()
+    assert max(shares.values()) < 0.05
+
+
+@pytest.mark.slow
+def test_a_run_predicts_and_exports_with_its_transfer(tmp_path: Path) -> None:
+    config = asked(kept_once(), model="PLS-DA", transfer="pds")
+    run = runs.create("spectra", config.model_dump(mode="json"), name="two instruments")
+    assert train.fit(run).state == "done"
+    found = model.load(run, TASK)
+    samples = as_samples(two_instruments(30), "fresh.csv")
+    table = found.predict(samples)
+    assert (table["predicted"] == samples.table["kind"]).mean() > 0.9
+    assert found.network.get_buffer("transfer.matrix_0").sub(torch.eye(POINTS[0])).abs().max() > 0.1
+    export.export(run, "onnx", tmp_path)  # which compares the graph with torch, and refuses where they differ
+
+
+# --- what it gains ----------------------------------------------------------------------------------------------------
+DIFFERENT = Simulation(
+    population=True, response_difference=5.0, axis_offset_nm=8.0, b_share=0.0, both_share=0.25, lamp_loss_per_year=0.0,
+    dark_drift_counts=0.0, inspected_share=1.0, inspector_error=0.0, defect_strength=2.0,
+)  # fmt: skip
+
+
+def accuracy_on(name: str, instrument_b: float, method: Any) -> float:
+    """Share of fresh samples that PLS-DA tells rightly; all of them are measured on B, or all on A."""
+    _, network, facts = prepared(Training(data=name, channels=("380",), model="PLS-DA", transfer=method))
+    only = DIFFERENT.model_copy(update={"b_share": instrument_b, "both_share": 0.0})
+    fresh = as_samples(simulate_table(only, 300, np.random.default_rng(101)), "fresh")
+    outputs = network.physical(**tensors(fresh, facts))
+    right = np.where(fresh.table["severity"] == "OK", 1, 0)
+    return float(np.mean(outputs["probability"].numpy().argmax(axis=1) == right))
+
+
+def test_a_transfer_makes_a_model_of_one_instrument_good_on_the_other() -> None:
+    name = kept(simulate_table(DIFFERENT, 500, np.random.default_rng(1)))
+    on_b = {method: accuracy_on(name, 1.0, method) for method in ("none", "ds", "pds")}
+    assert on_b["ds"] > on_b["none"] + 0.12 and on_b["pds"] > on_b["none"] + 0.06
+    assert on_b["ds"] > accuracy_on(name, 0.0, "none") - 0.04  # nearly as good as the first instrument's own

@@ -1,0 +1,221 @@
+"""The catalogues: every text that is said is in each of them, with the same fields, and nothing else is.
+
+Texts are collected from the source: the literal first argument of every `say(…)` and `t(…)`. What is said by a variable comes
+from tables of words, which are listed here by name, and from the task's settings.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from string import Formatter
+
+import pandas as pd
+import pytest
+
+from lib import sheet, tasks
+from lib.task import Task
+from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
+from lib.ui import actions, clean, columns, context, curves, files, forms, home, theme
+from lib.words import LANGUAGES, core, english, speaker
+
+ROOT = Path(__file__).parents[1]
+UI = ROOT / "lib" / "ui"
+CORE = [ROOT / "lib" / name for name in ("sheet.py", "report.py", "predict.py")]
+OTHERS = [code for code in LANGUAGES if code != "en"]
+TRANSLATED = [name for name in tasks.names() if len(tasks.get(name).languages()) > 1]
+# Functions of streamlit whose first argument a reader sees, and arguments that are seen in any of them.
+SHOWN_FIRST = {
+    "button", "caption", "markdown", "subheader", "title", "header", "error", "warning", "info", "success", "toast", "spinner",
+    "expander", "popover", "selectbox", "text_input", "number_input", "toggle", "segmented_control", "pills", "metric", "badge",
+    "download_button", "file_uploader", "dialog", "select_slider", "slider", "progress", "empty_state",
+}  # fmt: skip
+SHOWN_BY_NAME = {"help", "placeholder", "label", "text", "alt"}
+
+
+# --- what is said -----------------------------------------------------------------------------------------------------
+def _is_speaker(call: ast.Call) -> bool:
+    name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return name in ("say", "t") and bool(call.args)
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls of a `say` or a `t`; a function whose `say` takes plain sentences for the log is another matter."""
+    values = [(ast.unparse(n.targets[0]), ast.unparse(n.value)) for n in ast.walk(tree) if isinstance(n, ast.Assign)]
+    logs = ("Callable[[str]", *(name for name, value in values if value.startswith("Callable[[str]")))
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef):
+            kinds = [ast.unparse(arg.annotation) for arg in node.args.args if arg.arg == "say" and arg.annotation]
+            if any(kind.startswith(logs) for kind in kinds):
+                continue
+        if isinstance(node, ast.Call) and _is_speaker(node):
+            yield node
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def _literals(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from _literals(node.body)
+        yield from _literals(node.orelse)
+
+
+@cache
+def said_in(paths: tuple[Path, ...]) -> frozenset[str]:
+    """Every literal text that these files say."""
+    return frozenset(
+        text for path in paths for call in _calls(ast.parse(path.read_text("utf-8"))) for text in _literals(call.args[0])
+    )
+
+
+def ui_tables() -> set[str]:
+    """Words that pages say by a variable."""
+    titles = [title for title, _ in (*context.STAGES.values(), *actions.BUTTONS.values())]
+    planned = [text for pair in home.PLANNED.values() for text in pair]
+    choices = [*clean.VIEWS, *clean.SHOWN, *clean.PICKS, files.UPLOAD, files.FOLDER, files.SAMPLE]
+    return {
+        *titles, *planned, *choices, *forms.GROUP_TITLES.values(), forms.EMPTY, *columns.OWN, *curves.LOSSES.values(),
+        *theme.STATES,
+    }  # fmt: skip
+
+
+def task_texts(task: Task) -> set[str]:
+    """Texts of a task that its pages say: of its settings, its labels and itself."""
+    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training)
+    entries = [entry for config in configs for entry in forms.entries(config)]
+    groups = {entry.group for entry in entries} - set(forms.GROUP_TITLES)
+    return {
+        *(entry.label for entry in entries), *(entry.description for entry in entries), *(group.capitalize() for group in groups),
+        *(words for words, _ in task.labels.values()), task.title, task.summary, task.input_label, task.output_label,
+        task.monitor.name,
+    }  # fmt: skip
+
+
+def task_names(task: Task) -> set[str]:
+    """Names that may be translated, or stay as they are: choices, presets and what stands in a task's own tables."""
+    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training)
+    choices = {str(choice) for config in configs for entry in forms.entries(config) for choice in entry.choices}
+    return choices | set(task.simulation_presets) | set(task.training_presets) | OWN_TABLES.get(task.name, set())
+
+
+OWN_TABLES = {
+    "spectra": {
+        *fluorophores.NAMES, simulate_views.SCATTER, verdicts.PASS, verdicts.TASTE, verdicts.REJECT, verdicts.UNCERTIFIED,
+        "train", "validation", "calibration", "test", *sheet_strata.CANDIDATE_TITLES.values(), "candidate", "preprocessing",
+        "model", "setting", "preset", *verdicts.score(pd.DataFrame({"p_a": []}), pd.DataFrame({"p_a": []})),
+    },
+}  # fmt: skip
+
+
+def catalogue(path: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+
+# --- the catalogues ---------------------------------------------------------------------------------------------------
+def check(path: Path, needed: set[str], allowed: set[str] = frozenset()) -> None:
+    """All of `needed`, nothing beyond `allowed`, with the same fields."""
+    known = catalogue(path)
+    assert not (missing := sorted(needed - set(known))), f"{path} lacks {len(missing)}: {missing}"
+    assert not (orphans := sorted(set(known) - needed - allowed)), f"{path}: nothing says {orphans}"
+    for text, told in known.items():
+        assert told.strip(), f"{path}: {text!r} is empty"
+        if fields(text):
+            assert fields(told) == fields(text), f"{path}: {text!r} has other fields than {told!r}"
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_the_pages_say_everything(language: str) -> None:
+    check(UI / f"{language}.json", set(said_in(tuple(sorted(UI.glob("*.py"))))) | ui_tables())
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_sheets_and_reports_say_everything(language: str) -> None:
+    check(ROOT / "lib" / f"{language}.json", set(said_in(tuple(CORE))) | {sheet.UNSEEN})
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_task_with_a_catalogue_says_everything(name: str, language: str) -> None:
+    task, folder = tasks.get(name), ROOT / "lib" / "tasks" / name
+    check(folder / f"{language}.json", set(said_in(tuple(sorted(folder.glob("*.py"))))) | task_texts(task), task_names(task))
+
+
+def test_there_is_a_task_in_both_languages() -> None:
+    assert "spectra" in TRANSLATED
+    assert tasks.get("diffusion").languages() == ("en",)
+
+
+# --- the source -------------------------------------------------------------------------------------------------------
+SPEAKING = [*UI.glob("*.py"), *CORE, *(path for name in TRANSLATED for path in (ROOT / "lib" / "tasks" / name).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SPEAKING, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_texts_with_values_have_fields(path: Path) -> None:
+    """A text that is put together before it is said cannot be found in a catalogue."""
+    made = [call for call in _calls(ast.parse(path.read_text("utf-8"))) if isinstance(call.args[0], ast.JoinedStr | ast.BinOp)]
+    assert not made, [f"{path.name}:{call.lineno}: {ast.unparse(call)[:80]}" for call in made]
+
+
+def unsaid(source: str) -> list[str]:
+    """Words that a page shows without saying them: in streamlit's calls, and in literals put together with values."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        shown = [call.args[0]] if name in SHOWN_FIRST and call.args else []
+        shown += [word.value for word in call.keywords if word.arg in SHOWN_BY_NAME and name != "dict"]
+        for node in shown:
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+            if any(re.search(r"[A-Za-z]{3}", _without_marks(text)) for text in texts):
+                found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def _without_marks(text: str) -> str:
+    """Without what Streamlit's Markdown spells with letters, and without file names."""
+    return re.sub(r":material/\w+:|:gray\[|:small\[|\w+\.json", "", text)
+
+
+@pytest.mark.parametrize("path", sorted(UI.glob("*.py")), ids=lambda path: path.name)
+def test_pages_show_nothing_that_they_do_not_say(path: Path) -> None:
+    assert not unsaid(path.read_text("utf-8"))
+
+
+def test_what_is_not_said_is_found() -> None:
+    assert unsaid('st.button("Press here")') and unsaid('st.caption(f"Read from {n} samples")')
+    assert unsaid('st.toggle(t("Log"), help="Says more")')
+    assert not unsaid('st.button(t("Press here"), key="go", icon=":material/check:", help=t("x"))')
+    assert not unsaid('st.markdown(f"##### {title} :gray[{more}]")')
+
+
+# --- saying -----------------------------------------------------------------------------------------------------------
+def test_what_a_catalogue_lacks_stays_english(tmp_path: Path) -> None:
+    path = tmp_path / "fr.json"
+    path.write_text('{"{n} files": "{n} fichiers"}', encoding="utf-8")
+    say = speaker("fr", path)
+    assert say("{n} files", n=3) == "3 fichiers" and say("{n} files in {place}", n=3, place="a") == "3 files in a"
+    assert speaker("en", path) is english and speaker("fr", tmp_path / "none.json") is english
+
+
+def test_braces_of_a_text_without_values_are_left_alone() -> None:
+    assert english("{not a field") == "{not a field" and core("fr")("{not a field") == "{not a field"
+
+
+def test_a_task_speaks_without_changing_for_others() -> None:
+    task = tasks.get("spectra")
+    assert task.speaking("fr").say("recall") == "rappel" and task.say("recall") == "recall"
+    assert core("fr")("Name and signature") == "Nom et signature"
