@@ -19,7 +19,8 @@ from lib.runs import Run, write_atomic
 from lib.task import Config, InputError, Panel, Samples, Task
 from lib.words import core
 
-BATCH = 64  # samples that go through the network at once, whatever the files they came from
+BATCH = 64  # samples that go through the network at once, whatever the files they came from: at least
+MOST_AT_ONCE, BATCH_BYTES = 1024, 8 * 2**20
 LEARN_FROM, LEARN_AT_MOST = 5, 64  # files that are read beforehand for what they have in common: fewer say nothing
 Progress = Callable[[float, str], None]
 log = logging.getLogger("lightbench")
@@ -172,13 +173,19 @@ def _predict_chunk(
 
 def _values(model: Model, samples: Samples) -> pd.DataFrame:
     """The prediction columns of samples: the model's values, classical estimates, file names and notes."""
-    tables = [model.predict(samples, BATCH), model.task.baselines(samples)]
+    tables = [model.predict(samples, _batch(samples)), model.task.baselines(samples)]
     tables = [table.reset_index(drop=True) for table in tables]
     notes = [samples.table["note"], *(table.pop("note") for table in tables if "note" in table)]
     values = pd.concat(tables, axis=1)
     values = values.loc[:, ~values.columns.duplicated()].assign(file=samples.table["file"].to_numpy())
     said = [[part for n in row if isinstance(n, str) and n for part in n.split("; ")] for row in zip(*notes)]
     return values.assign(note=["; ".join(dict.fromkeys(row)) for row in said]).reindex(columns=_columns(model.task))
+
+
+def _batch(samples: Samples) -> int:
+    """How many samples go through the network at once: small ones many at a time, because each call has its cost."""
+    size = sum(value.nbytes for value in samples.inputs.values()) // max(1, len(samples))
+    return max(BATCH, min(MOST_AT_ONCE, BATCH_BYTES // max(1, size)))
 
 
 def _columns(task: Task) -> list[str]:

@@ -234,7 +234,8 @@ def make_file(task: Task, run: Run, worker: WorkerLike, op: str, form: str) -> t
         path = Path(worker.request(op, _payload(task, run, folder, form))["path"])
         if not path.is_file():
             raise InputError(run.id, t("the {form} file was not made", form=form), t("See the log of the server."))
-        return path.name, path.read_bytes()
+        name = path.name if op == "export" else f"{run.id}{path.suffix}"  # the task names its models
+        return name, path.read_bytes()
 
 
 # --- several runs ----------------------------------------------------------------------------------------------------

@@ -307,12 +307,12 @@ def test_the_switch_keeps_files_rules_and_views(app: Callable[..., AppTest]) -> 
     page.selectbox(key="spectra-clean-files-folder").set_value("spectra/syrup").run()
     page.button(key="spectra-clean-read").click().run()
     done(page, "clean")
-    page.number_input(key="spectra-clean-rules.max_425").set_value(5000.0).run()
+    page.select_slider(key="spectra-clean-rules.max_425").set_value(5000.0).run()
     page.pills(key="spectra-clean-overview-view").set_value(3).run()
     kept = page.metric[0].value.split()[0]
     for language in ("fr", "en"):
         speak(page, language)
         assert page.metric[0].value.split()[0] == kept
         assert page.selectbox(key="spectra-clean-files-folder").value == "spectra/syrup"
-        assert page.number_input(key="spectra-clean-rules.max_425").value == 5000.0
+        assert page.select_slider(key="spectra-clean-rules.max_425").value == 5000.0
         assert page.pills(key="spectra-clean-overview-view").value == 3

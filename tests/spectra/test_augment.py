@@ -110,7 +110,7 @@ def test_same_seed_same_batch() -> None:
     assert not equal(changed(4, augment="da"), changed(5, augment="da"))
 
 
-@pytest.mark.parametrize(("wanted", "fits"), [((60,), False), ((-1,), False), ((0, 59, 39), True), ((1, 1, 1, 999), True)])
+@pytest.mark.parametrize(("wanted", "fits"), [((60,), False), ((0, 59, 39), True), ((1, 1, 1, 999), True)])
 def test_zero_points_must_lie_within_their_channel(wanted: tuple[int, ...], fits: bool) -> None:
     config = Training(augment="simulate", zero_points=wanted)
     if fits:

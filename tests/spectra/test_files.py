@@ -318,12 +318,12 @@ def test_single_missing_cells_stay_missing(tmp_path: Path) -> None:
 
 def test_negative_saturated_and_constant_spectra_are_kept_and_said(tmp_path: Path) -> None:
     frame = tables.one_table(4, lspr=False)
-    frame.iloc[0, 100] = -500.0
+    frame.iloc[0, 100] = -5000.0
     frame.iloc[1, 446:460] = 62996
     frame.iloc[2, :446] = 7.0
     done = read_frame(tmp_path, frame)
     assert done.table.rows["note"].tolist() == ["277 negative", "380 saturated", "277 constant", ""]
-    assert done.table.channel("277").values[0, 100] == -500
+    assert done.table.channel("277").values[0, 100] == -5000
     assert "1 samples with constant values: kept and marked" in done.notes
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.task import InputError
-from lib.tasks.spectra import names
-from lib.tasks.spectra.folds import fold_settings
+from lib.tasks.spectra import TASK, names
 from lib.tasks.spectra.names import ModelName, Validation
 from lib.tasks.spectra.settings import GRADIENT_FREE, Training
 
@@ -133,13 +132,13 @@ def test_settings_make_a_name_that_reads_back(options: dict, text: str) -> None:
 
 @pytest.mark.parametrize("model", ["compact CNN", "VGG11", "VGG16", "ResNetV2", *GRADIENT_FREE])
 def test_every_fold_of_every_family_has_a_name_of_its_own(model: str) -> None:
-    found = [names.of_config(fold, FACTS) for fold in fold_settings(Training(model=model, n_splits=4, current_split=2, seed=7))]
+    found = [names.of_config(fold, FACTS) for fold in TASK.folds(Training(model=model, n_splits=4, current_split=2, seed=7))]
     assert [(name.current_split, name.n_splits, name.seed, name.model) for name in found] == [(k, 4, 7, model) for k in range(4)]
     assert [names.parse(names.write(name)) for name in found] == found
 
 
 def test_folds_differ_in_their_number_alone() -> None:
     config = Training(n_splits=3, augment="da", seed=5)
-    folds = fold_settings(config)
+    folds = TASK.folds(config)
     assert [fold.model_copy(update={"current_split": 0}) for fold in folds] == [config] * 3
     assert [Training.model_validate(fold.model_dump()) for fold in folds] == folds

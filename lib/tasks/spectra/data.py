@@ -80,7 +80,8 @@ def load(config: Training) -> Source:
         return Source(simulate_table(Simulation(), config.simulated_samples, rng), "simulated", origin, True)
     path = located(config.data)
     reading = read(path, cache=cache_folder())
-    simulated = TRUE_COLUMNS[0] in reading.table.rows or "simulated" in path.name.casefold()
+    truth = path.with_name("truth.csv").exists()  # what `Task.write` puts beside a simulated table
+    simulated = truth or TRUE_COLUMNS[0] in reading.table.rows or "simulated" in path.name.casefold()
     return Source(reading.table, path.name, str(path), simulated, reading.notes)
 
 
@@ -336,6 +337,11 @@ class TableData(TrainingData):
             "rows": {name: len(rows) for name, rows in self._rows.items()},
             "groups": {name: len(np.unique(specimens[rows])) for name, rows in self._rows.items()},
             "source": source.origin,
+            "policy": config.policy,
+            "precision_target": config.precision_target_percent / 100,
+            "recall_target": config.recall_target_percent / 100,
+            "risk": config.risk_percent / 100,
+            "confidence": config.confidence_percent / 100,
             "class_means": self._class_means(),
         }
 

@@ -18,15 +18,15 @@ GRADIENT_FREE: tuple[Family, ...] = ("best of", "PLS-DA", "shrinkage LDA", "line
 class Rules(Config):
     """Thresholds of the Clean page, in the units of the table; a rule on what a table lacks removes nothing."""
 
-    max_277: float = option(6500.0, "Highest reading of channel 277", unit="counts", group="data", ge=0, le=1e6)
-    max_380: float = option(7000.0, "Highest reading of channel 380", unit="counts", group="data", ge=0, le=1e6)
-    max_425: float = option(10_000.0, "Highest reading of channel 425", unit="counts", group="data", ge=0, le=1e6)
+    max_277: float = option(6500.0, "Highest reading of channel 277", unit="counts", group="data", log=True, ge=0, le=1e6)
+    max_380: float = option(7000.0, "Highest reading of channel 380", unit="counts", group="data", log=True, ge=0, le=1e6)
+    max_425: float = option(10_000.0, "Highest reading of channel 425", unit="counts", group="data", log=True, ge=0, le=1e6)
     min_integral_277: float = option(0.0, "Smallest integral of channel 277 over its axis", unit="counts·nm", group="data",
-                                     ge=0, le=1e9)  # fmt: skip
+                                     log=True, ge=0, le=1e9)  # fmt: skip
     min_integral_380: float = option(0.0, "Smallest integral of channel 380 over its axis", unit="counts·nm", group="data",
-                                     ge=0, le=1e9)  # fmt: skip
+                                     log=True, ge=0, le=1e9)  # fmt: skip
     min_integral_425: float = option(0.0, "Smallest integral of channel 425 over its axis", unit="counts·nm", group="data",
-                                     ge=0, le=1e9)  # fmt: skip
+                                     log=True, ge=0, le=1e9)  # fmt: skip
     max_saturated_points: int = option(
         3, "Most points on a plateau at the top of a spectrum", unit="points", group="data", ge=0, le=10_000
     )
@@ -81,6 +81,17 @@ class Training(TrainConfig):
     calibration_percent: float = option(
         15.0, "Share on which error bars and cut-offs are certified", unit="%", group="data", ge=2, le=40
     )
+    policy: Literal["precision", "recall"] = option(
+        "precision",
+        "Which cut-offs decide: so many of those accepted are right (precision), or so many of each class accepted (recall)",
+        group="data",
+    )  # fmt: skip
+    precision_target_percent: float = option(92.5, "Precision that is promised", unit="%", group="data", ge=50, le=99.9)
+    recall_target_percent: float = option(92.5, "Recall that is promised", unit="%", group="data", ge=50, le=99.9)
+    risk_percent: float = option(10.0, "Chance that a promise does not hold", unit="%", group="data", ge=0.1, le=50)
+    confidence_percent: float = option(
+        90.0, "How often a prediction set holds the true class", unit="%", group="data", ge=50, le=99.9
+    )
     model: Family = option("compact CNN", "Model family", group="model")
     preprocessing: Literal["range", "raw", "snv", "sg1", "sg1+snv"] = option(
         "range", "What is done to spectra first: each point to −1…1 (range), standard normal variate, first derivative",
@@ -129,7 +140,13 @@ class Training(TrainConfig):
 
 TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "compact CNN": {},
-    "compact CNN, as shipped": {"simulated_samples": 60_000, "epochs": 24, "label_smoothing": 0.0, "dropout": 0.3},
+    "compact CNN, as shipped": {
+        "simulated_samples": 60_000,
+        "channels": ("277", "380", "425"),
+        "epochs": 20,
+        "label_smoothing": 0.0,
+        "dropout": 0.3,
+    },
     "VGG11": {"model": "VGG11", "learning_rate": 3e-4},
     "VGG16": {"model": "VGG16", "learning_rate": 3e-4},
     "ResNetV2": {"model": "ResNetV2"},
