@@ -12,6 +12,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 JOBS ?= 2
 EXAMPLES := data/diffusion/examples
+SYRUP := data/spectra/examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check unit e2e browser format screenshots examples benchmark benchmark-app clean
@@ -43,7 +44,7 @@ format: $(VENV)/.installed-dev  ## rewrite the sources in the house format
 screenshots: $(VENV)/.installed-dev browser  ## take README's images from a running app
 	$(PY) -m tests.e2e.screenshots docs/images
 
-examples: $(VENV)/.installed  ## draw the sample clips of diffusion anew: the same files, bit for bit
+examples: $(VENV)/.installed  ## make the sample files of all tasks anew: the same files, bit for bit
 	@set -e; rm -f $(EXAMPLES)/*; for clip in slow:0.05 medium:0.5 fast:5; do \
 		name=$${clip%:*}; new="$(EXAMPLES)/.$$name"; \
 		$(PY) -m lib simulate diffusion --n 1 --seed 7 --output "$$new" --set d_um2_s=$${clip#*:} photons=450 background=9 \
@@ -51,9 +52,13 @@ examples: $(VENV)/.installed  ## draw the sample clips of diffusion anew: the sa
 		mv "$$new"/*.tif "$(EXAMPLES)/$$name.tif"; \
 		sed "s/simulated-00000/$$name/" "$$new/truth.csv" | if [ $$name = slow ]; then cat; else tail -n 1; fi >>"$(EXAMPLES)/truth.csv"; \
 		rm -r "$$new"; done
+	@set -e; new="$(SYRUP)/.new"; mkdir -p $(SYRUP); \
+		$(PY) -m lib simulate spectra --preset "a whole population" --n 240 --seed 2026 --output "$$new" >/dev/null; \
+		mv "$$new/spectra.parquet" $(SYRUP)/simulated-syrup.parquet; rm -r "$$new"
 
 benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README claims, with peers measured in the same run
 	$(PY) -m benchmarks.diffusion
+	$(PY) -m benchmarks.spectra --parts 2 3
 
 benchmark-app: $(VENV)/.installed-dev browser  ## how fast and how lean the app is
 	$(PY) -m benchmarks.app

@@ -89,7 +89,7 @@ class Simulation(Config):
         0.03, "Chance that an inspector's verdict is off by one step of severity", group="population", ge=0, le=1
     )
     algorithm_error: float = option(
-        0.6, "Error with which the old algorithm reads each substance, relative to its natural spread", group="population",
+        1.2, "Error with which the old algorithm reads each substance, relative to its natural spread", group="population",
         ge=0, le=10,
     )  # fmt: skip
 
