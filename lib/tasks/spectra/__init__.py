@@ -50,8 +50,8 @@ class Spectra(Task):
         "predicted": ("Class", ""),
         "prediction_set": ("Classes that cannot be ruled out", ""),
         "decision": ("Decision", ""),
-        "t2": ("Distance within the model (T², 1 is the edge of training)", ""),
-        "q": ("Distance from the model (Q, 1 is the edge of training)", ""),
+        "t2": ("T² (1: edge of training)", ""),
+        "q": ("Q (1: edge of training)", ""),
     }
 
     Simulation, Acquisition, Rules, Training = Simulation, Columns, Rules, Training
