@@ -68,14 +68,14 @@ def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None, f
 
 
 def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
-    config = tasks.get(run.task).Training.parse(run.config(), subject=f"run {run.id}")
+    plain = tasks.get(run.task)
+    config = plain.Training.parse(run.config(), subject=f"run {run.id}")
     torch.set_num_threads(config.threads or max(1, _cores() // (config.devices if config.accelerator == "cpu" else 1)))
     checkpoint = run.folder / LAST if resume and (run.folder / LAST).exists() else None
     fresh = {} if checkpoint else {"epoch": 0, "step": 0, "best_value": None, "best_epoch": None, "loss": None}
-    monitor = tasks.get(run.task).monitor
-    goal = {"metric": monitor.name, "unit": monitor.unit, "goal": monitor.goal}
+    goal = {"metric": plain.monitor.name, "unit": plain.monitor.unit, "goal": plain.monitor.goal}
     reporter.update(write=True, epochs=config.epochs, **goal, **fresh)
-    data = tasks.get(run.task).training_data(config)
+    data = plain.training_data(config)
     task = _informed(run, data.facts())
     bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs)
     solved = task.solve(config, data, reporter.log.info)

@@ -1,4 +1,4 @@
-"""Commands on files: simulate, predict, clean, convert."""
+"""Commands on files: simulate, predict, clean."""
 
 from __future__ import annotations
 

@@ -15,6 +15,15 @@ from lib.task import InputError, Panel, Samples, Task
 PAYLOADS: list[tuple[str, dict[str, Any]]] = []  # what was asked, newest last
 
 
+class Here:
+    """The worker's operations, run by whoever asks."""
+
+    def request(self, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
+        from lib import serve
+
+        return {} if op == "warm" else dict(serve.OPERATIONS[op](payload, on_progress or (lambda _share, _text: None)))
+
+
 class FakeWorker:
     """Answers at once. `mean` of each sample's first input stands for the model's value."""
 

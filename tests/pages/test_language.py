@@ -23,6 +23,7 @@ from lib.ui import files, words
 from lib.ui.context import STAGES, page_task
 from lib.ui.work import Work
 from tests.pages.conftest import PAGES
+from tests.pages.fake_worker import Here
 
 ROOT = Path(__file__).parents[2]
 CATALOGUES = [ROOT / "lib" / "ui" / "fr.json", ROOT / "lib" / "fr.json", ROOT / "lib" / "tasks" / "spectra" / "fr.json"]
@@ -30,15 +31,6 @@ LONG, PHRASE = 25, 20  # characters from which a text, or a part of one with fie
 UNSEEN = {"legendgroup", "id", "key", "icon"}  # of an element or a figure: told to nobody
 TINY = {"model": "PLS-DA", "simulated_samples": 200, "threads": 1}
 Open = Callable[..., AppTest]
-
-
-class Here:
-    """The worker's operations, run by whoever asks."""
-
-    def request(self, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
-        from lib import serve
-
-        return {} if op == "warm" else dict(serve.OPERATIONS[op](payload, on_progress or (lambda _share, _text: None)))
 
 
 @pytest.fixture(scope="module", autouse=True)

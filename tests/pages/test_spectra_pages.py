@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,20 +18,12 @@ from lib.tasks.spectra import TASK
 from lib.ui.context import plain
 from lib.ui.work import Work
 from tests.pages.conftest import PAGES, texts
+from tests.pages.fake_worker import Here
 from tests.spectra import bad_tables as tables
 from tests.spectra.test_task import NOTHING_DROPPED, population, tiny, write_bad_tables, written
 
 Open = Callable[..., AppTest]
 READ, GO = "spectra-clean-read", "spectra-predict-go"
-
-
-class Here:
-    """The worker's operations, run by whoever asks."""
-
-    def request(self, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
-        from lib import serve
-
-        return {} if op == "warm" else dict(serve.OPERATIONS[op](payload, on_progress or (lambda _share, _text: None)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ WITHOUT_UNIT = {"class", "number of samples", "date of measurement", "reading"}
 NAMES = {"NC", "VR", "CROCHET", "OK", "r"}
 
 
+def overview(*args: Any, **options: Any) -> list[Panel]:
+    """Every panel of `clean_views.views`."""
+    return [view.make() for view in clean_views.views(*args, **options)]
+
+
 def simulated(n: int = 400) -> Samples:
     return as_samples(simulate_table(Simulation(), n, np.random.default_rng(1)), "sim.csv")
 
@@ -43,7 +49,7 @@ def looked_at(samples: Samples, say=english) -> list[Panel]:
     readings = clean.inspect(samples)
     keep = ~clean.flag(readings, Rules()).any(axis=1)
     return [
-        *clean_views.overview(samples, readings, keep, say),
+        *overview(samples, readings, keep, say),
         checks.check_panel(samples, readings, say),
         *checks.check_tables(samples, readings, say),
         *sample_views.sample_panels(samples, len(samples) - 1, say),
@@ -137,7 +143,7 @@ def test_an_empty_table_has_nothing_to_show():
     samples = simulated(3).take([])
     readings = clean.inspect(samples)
     assert len(readings) == 0 and list(readings.columns[:2]) == ["file", "sample"]
-    assert clean_views.overview(samples, readings, pd.Series([], dtype=bool)) == []
+    assert overview(samples, readings, pd.Series([], dtype=bool)) == []
     assert checks.checks(samples, readings) == []
 
 
@@ -160,7 +166,7 @@ def test_points_carry_their_rows_and_at_most_so_many_are_drawn(monkeypatch: pyte
     samples = simulated()
     readings = clean.inspect(samples)
     keep = pd.Series(np.arange(len(samples)) % 3 > 0)
-    panels = clean_views.overview(samples, readings, keep)
+    panels = overview(samples, readings, keep)
     for key in ("scatter", "scores"):
         fig = figures_of(panels)[key]
         assert {trace.type for trace in fig.data} == {"scattergl"}
@@ -188,7 +194,7 @@ def test_components_are_those_of_snv_spectra():
 def test_distributions_of_kept_and_dropped_each_add_up_to_all():
     samples = simulated(100)
     keep = pd.Series(np.arange(100) < 80)
-    fig = figures_of(clean_views.overview(samples, clean.inspect(samples), keep))["integrals"]
+    fig = figures_of(overview(samples, clean.inspect(samples), keep))["integrals"]
     assert [trace.name for trace in fig.data].count("dropped") == 4
     for trace in fig.data:
         assert np.sum(trace.y) == pytest.approx(100, rel=1e-4)
@@ -197,7 +203,7 @@ def test_distributions_of_kept_and_dropped_each_add_up_to_all():
 def test_limits_of_the_rules_are_drawn():
     samples = simulated(100)
     keep = pd.Series(np.ones(100, dtype=bool))
-    panels = clean_views.overview(samples, clean.inspect(samples), keep, rules=Rules(max_277=800, min_integral_380=9e4))
+    panels = overview(samples, clean.inspect(samples), keep, rules=Rules(max_277=800, min_integral_380=9e4))
     assert 800 in [shape.x0 for shape in figures_of(panels)["maxima"].layout.shapes]
     assert 9e4 in [shape.x0 for shape in figures_of(panels)["integrals"].layout.shapes]
 
@@ -205,7 +211,7 @@ def test_limits_of_the_rules_are_drawn():
 def test_weak_correlations_are_left_empty():
     samples = simulated(300)
     readings = clean.inspect(samples)
-    fig = figures_of(clean_views.overview(samples, readings, pd.Series(np.ones(300, dtype=bool))))["correlations"]
+    fig = figures_of(overview(samples, readings, pd.Series(np.ones(300, dtype=bool))))["correlations"]
     z, names = np.asarray(fig.data[0].z, dtype=float), list(fig.data[0].x)
     assert np.nanmin(np.abs(z)) >= 0.2
     one, other = names.index("largest reading, excitation 277 nm (counts)"), names.index("transmittance (%)")
@@ -219,7 +225,7 @@ def test_other_columns_can_be_the_class_and_rare_values_become_one():
     assert len(order) == clean_views.MOST_CLASSES and order[-1] == "other"
     assert names[-1] == "" and set(names[:-1]) == set(order)
     samples = simulated(40).with_columns(origin=np.where(np.arange(40) % 2, "Beauce", "Estrie"))
-    panels = clean_views.overview(samples, clean.inspect(samples), pd.Series(np.ones(40, dtype=bool)), by="origin")
+    panels = overview(samples, clean.inspect(samples), pd.Series(np.ones(40, dtype=bool)), by="origin")
     assert {trace.name for trace in figures_of(panels)["boxes"].data} == {"Beauce", "Estrie"}
 
 

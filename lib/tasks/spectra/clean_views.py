@@ -117,18 +117,6 @@ def views(
     return [View(title, partial(make, look, title)) for title, make in makers.items()]
 
 
-def overview(
-    samples: Samples,
-    readings: pd.DataFrame,
-    keep: pd.Series,
-    say: Say = english,
-    rules: Rules | None = None,
-    by: str = SEVERITY,
-) -> list[Panel]:
-    """All panels of `views`."""
-    return [view.make() for view in views(samples, readings, keep, say, rules, by)]
-
-
 def _bounds(values: np.ndarray, limit: float = np.nan) -> tuple[float, float]:
     """Range that shows 99 % of the values, and the limit where it is not far beyond them."""
     lo, hi = np.quantile(values, (0.005, 0.995)) if len(values) else (0.0, 1.0)
