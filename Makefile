@@ -13,6 +13,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 JOBS ?= 2
 EXAMPLES := data/diffusion/examples
 SYRUP := data/spectra/examples
+FRAMES := data/bragg/examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check unit e2e browser format screenshots examples benchmark benchmark-app clean
@@ -55,10 +56,14 @@ examples: $(VENV)/.installed  ## make the sample files of all tasks anew: the sa
 	@set -e; new="$(SYRUP)/.new"; mkdir -p $(SYRUP); \
 		$(PY) -m lib simulate spectra --preset "a whole population" --n 240 --seed 2026 --output "$$new" >/dev/null; \
 		mv "$$new/spectra.parquet" $(SYRUP)/simulated-syrup.parquet; rm -r "$$new"
+	@set -e; new="$(FRAMES)/.new"; mkdir -p $(FRAMES); \
+		$(PY) -m lib simulate bragg --preset "Pilatus 300K" --set hit_fraction=0.6 --n 6 --seed 7 --output "$$new" >/dev/null; \
+		mv "$$new/frames.cxi" $(FRAMES)/simulated-run.cxi; rm -r "$$new"
 
 benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README claims, with peers measured in the same run
 	$(PY) -m benchmarks.diffusion
 	$(PY) -m benchmarks.spectra --parts 2 3
+	$(PY) -m benchmarks.bragg
 
 benchmark-app: $(VENV)/.installed-dev browser  ## how fast and how lean the app is
 	$(PY) -m benchmarks.app

@@ -1,4 +1,4 @@
-"""How fast and how lean the app is: server start, page switch, memory with eight open tabs, one warm prediction.
+"""How fast and how lean the app is: server start, page switch, a moved slider, memory with eight open tabs, one warm prediction.
 
     python -m benchmarks.app
 
@@ -23,6 +23,11 @@ from tests.e2e.session import QUIET_MS, Session, chromium
 
 SESSIONS = 8
 REPEATS = 5
+MOVES = 7
+WAIT_MS = 2500  # after a key press, longer than any redraw
+# Notes when the page last changed, in seconds of the clock.
+WATCH = """() => new MutationObserver(() => { window.lastChange = (performance.timeOrigin + performance.now()) / 1000; })
+  .observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true})"""
 STAGES = ("simulate", "clean", "train", "results", "predict")
 
 
@@ -79,6 +84,21 @@ def switch(session: Session, path: str) -> float:
     return time.perf_counter() - begin - QUIET_MS / 1000  # for so long nothing changed any more
 
 
+def moved_slider(session: Session, task: str) -> Figure:
+    """Key press on the first slider of Simulate to the page's last change; the middle of several, after one that warms."""
+    session.open(f"{task}-simulate").drawn()
+    session.page.evaluate(WATCH)
+    slider = session.page.get_by_role("slider").first
+    slider.focus()
+    seconds = []
+    for _ in range(MOVES + 1):
+        begin = time.time()
+        slider.press("ArrowRight")
+        session.page.wait_for_timeout(WAIT_MS)
+        seconds.append(session.page.evaluate("() => window.lastChange") - begin)
+    return Figure("moved slider on Simulate, key press to last change", statistics.median(seconds[1:]), 0.5, "s")
+
+
 def memory(server: Server, browser: Browser, task: str) -> Figure:
     """Resident memory of the server process with eight tabs open, each of which has visited every page."""
     sessions = [Session(browser, server.url) for _ in range(SESSIONS)]
@@ -110,7 +130,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, chromium() as browser, Server(Path(folder)) as server:
         figures = [first_page(server, browser)]
         session = Session(browser, server.url)
-        figures += [page_switches(session, task), warm_prediction(session, task), memory(server, browser, task)]
+        figures += [page_switches(session, task), moved_slider(session, task), warm_prediction(session, task)]
+        figures += [memory(server, browser, task)]
         session.close()
     print(f"{'':<58} {'measured':>8} {'limit':>8}")
     for figure in figures:

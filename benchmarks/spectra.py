@@ -3,8 +3,9 @@
     python -m benchmarks.spectra [--parts 1 2 3 4] [--data ../shared/data/spectra] [--sets meats tablets ...] [--folds 5]
                                  [--seed 0] [--repeats 400] [--train]
 
-1. Public spectra. Quadram mid-infrared sets in specimen-grouped folds: "best of", chosen by inner grouped cross-validation on
-   the training rows alone, beside every single candidate on the same test rows. Tablets of two near-infrared spectrometers:
+1. Public spectra. Quadram mid-infrared sets in specimen-grouped folds: "best of", the mean of the candidates that inner grouped
+   cross-validation on the training rows alone cannot tell from the best one, beside that one and every single candidate on the
+   same test rows. Tablets of two near-infrared spectrometers:
    trained on the first, tested on the second, without and with transfer learnt from the training tablets, which both measured.
    The test tablets are seen on the second instrument only, and once.
 2. Promises: how often a promised precision or recall is missed on fresh simulated test sets, beside the original's rule.
@@ -31,7 +32,7 @@ from lib import splits
 from lib.tasks.spectra import classical, preprocess
 
 ASSAY_LIMITS_MG = (190, 210)  # below, between, above: three classes of tablet
-BEST, PLS_DA = "best of", "best PLS-DA"
+BEST, FIRST, PLS_DA = "best of", "first of the candidates", "best PLS-DA"
 REFERENCE = "raw, PLS-DA"
 PEERS_WITHOUT_TRANSFER = {"linear SVM": 0.796, "PLS-DA": 0.565}
 
@@ -84,7 +85,7 @@ def only(best: classical.Best, model: str) -> str:
 def hits(best: classical.Best, x: np.ndarray, label: np.ndarray) -> pd.DataFrame:
     """Whether each test row is right, a column per candidate and for what was chosen."""
     found = pd.DataFrame({name: model.predict(x) == label for name, model in best.models.items()})
-    return found.assign(**{PLS_DA: found[only(best, "PLS-DA")], BEST: found[best.name]})
+    return found.assign(**{PLS_DA: found[only(best, "PLS-DA")], FIRST: found[best.name], BEST: best.predict(x) == label})
 
 
 def cross_validated(data: Spectra, folds: int, rng: np.random.Generator) -> tuple[pd.Series, list[str]]:
@@ -93,7 +94,7 @@ def cross_validated(data: Spectra, folds: int, rng: np.random.Generator) -> tupl
     for train, test in splits.folds(data.label, folds, rng, data.specimen):
         best = classical.best_of(data.x[train], data.label[train], rng, data.specimen[train])
         parts.append(hits(best, data.x[test], data.label[test]))
-        chosen.append(f"{best.name} ({best.table['setting'].iloc[0]})")
+        chosen.append(f"{best.name} ({best.table['setting'].iloc[0]}), {len(best.members)} averaged")
     return pd.concat(parts).mean(), chosen
 
 
@@ -105,7 +106,7 @@ def show_accuracies(accuracy: pd.Series) -> None:
 
 def show_margin(name: str, accuracy: pd.Series, limits: Limits) -> None:
     """What choosing cost against the best single candidate, which nobody knows beforehand."""
-    single = accuracy.drop([BEST, PLS_DA]).max()
+    single = accuracy.drop([BEST, FIRST, PLS_DA]).max()
     limits.show(f"{name}: best of, less the best single candidate", float(accuracy[BEST] - single), -0.01, np.inf)
 
 

@@ -23,12 +23,12 @@ from lib.tasks.spectra import TASK, Spectra, verdicts
 from lib.tasks.spectra.calibration import interval
 from lib.tasks.spectra.decisions import RISK, rows_of_class
 from lib.tasks.spectra.settings import Training
-from lib.tasks.spectra.verdicts import Policy
+from lib.tasks.spectra.verdicts import Goal
 
 MODEL, TRAINED_SAMPLES = "PLS-DA", 4000
 CALIBRATION_SAMPLES, TEST_SAMPLES = 2000, 20_000
 CALIBRATIONS_PER_TEST = 20  # a test set is drawn anew after so many calibration sets
-PROMISES: tuple[tuple[Policy, float], ...] = (("recall", 0.925), ("precision", 0.925), ("precision", 0.98))
+PROMISES: tuple[tuple[Goal, float], ...] = (("recall", 0.925), ("precision", 0.925), ("precision", 0.98))
 BATCH = 1024
 
 
@@ -80,13 +80,13 @@ def judged(task: Spectra, network: nn.Module, n: int, rng: np.random.Generator) 
 
 
 # --- what a cut-off truly keeps ---------------------------------------------------------------------------------------
-def kept_share(policy: Policy, good: np.ndarray, accepted: np.ndarray) -> float:
+def kept_share(policy: Goal, good: np.ndarray, accepted: np.ndarray) -> float:
     """Precision or recall of accepting those rows (n,); a precision of nothing breaks no promise."""
     among, found = (accepted, good) if policy == "precision" else (good, accepted)
     return float(found[among].mean()) if among.any() else math.nan
 
 
-def naive_cutoff(policy: Policy, score: np.ndarray, good: np.ndarray, target: float) -> float:
+def naive_cutoff(policy: Goal, score: np.ndarray, good: np.ndarray, target: float) -> float:
     """The original's rule: the cut-off whose precision on these very rows is nearest to the target, at a recall above one half.
 
     For recall, the score that just so many of the good rows reach.
@@ -101,12 +101,12 @@ def naive_cutoff(policy: Policy, score: np.ndarray, good: np.ndarray, target: fl
     return float(score[order][np.argmin(off)])
 
 
-def with_target(facts: Mapping[str, Any], policy: Policy, target: float) -> dict[str, Any]:
+def with_target(facts: Mapping[str, Any], policy: Goal, target: float) -> dict[str, Any]:
     """The facts of a run that asks for this promise."""
     return {**facts, "policy": policy, f"{policy}_target": target}
 
 
-def compare(task: Spectra, calibration: Judged, test: Judged, counts: Mapping[tuple[Policy, float, str], Count]) -> None:
+def compare(task: Spectra, calibration: Judged, test: Judged, counts: Mapping[tuple[Goal, float, str], Count]) -> None:
     """Certify every promise on the calibration set and enter what it and the original's rule keep on the test set."""
     y, p, inside = test.rows()
     own_y, own_p, _ = calibration.rows()

@@ -24,14 +24,14 @@ from lib.cli.files import (
     simulate,
     simulate_arguments,
 )
+from lib.cli.sheets import certify, certify_arguments, sheet, sheet_arguments
 from lib.cli.training import train, train_arguments
 from lib.cli.typed import FAILED, INTERRUPTED, OK, USAGE, UsageError, find, positive
 from lib.runs import Cancelled, Run
 from lib.task import Config, InputError
-from lib.words import LANGUAGES
 
 CONFIG_OF = {"simulate": "Simulation", "train": "Training", "predict": "Acquisition", "clean": "Rules"}
-SHEET_FORMATS, EXPORT_FORMATS = ("html", "pdf"), ("onnx", "safetensors")
+EXPORT_FORMATS = ("onnx", "safetensors")
 JOB_ACTIONS = ("list", "cancel", "resume", "log", "delete", "restore")
 _log = logging.getLogger("lightbench")
 
@@ -92,11 +92,8 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     predict_arguments(add("predict", predict, "Measure files with a trained model: predictions.csv and figures."))
     clean_arguments(add("clean", clean, "Keep the files, or the rows of tables, that rules or a recipe of the Clean page keep."))
     convert_arguments(add("convert", convert, "Turn a pickled table that you made and trust into Parquet."))
-    sheet_command = add("sheet", sheet, "Write a run's result sheet as one file.")
-    sheet_command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
-    sheet_command.add_argument("--format", choices=SHEET_FORMATS, default="html")
-    sheet_command.add_argument("--language", choices=tuple(LANGUAGES), default="en", help="English where the task has no other")
-    sheet_command.add_argument("--output", metavar="FILE", type=Path, help="default: <run>-sheet.<format> in this folder")
+    sheet_arguments(add("sheet", sheet, "Write the result sheet of a run, or of all folds of a training, as one file."))
+    certify_arguments(add("certify", certify, "Make a run of the same model under another promise, without training."))
     export_command = add("export", export, "Write a run's model for use elsewhere.")
     export_command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
     export_command.add_argument("--format", choices=EXPORT_FORMATS, required=True)
@@ -140,19 +137,7 @@ def _key_lines(config: type[Config]) -> Iterator[str]:
         yield f"  {key:<22} {field.description} ({'; '.join(fact for fact in facts if fact)})"
 
 
-# --- sheet, export, jobs, worker ------------------------------------------------------------------------------------
-
-
-def sheet(parsed: argparse.Namespace) -> int:
-    """Write the result sheet as one file."""
-    run = find(parsed.run)
-    path: Path = parsed.output or Path(f"{run.id}-sheet.{parsed.format}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: its folder does not exist. Make it first.")
-    from lib import sheet as engine
-
-    print(engine.save(run, path, parsed.format, parsed.language))
-    return OK
+# --- export, jobs, worker -------------------------------------------------------------------------------------------
 
 
 def export(parsed: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from lib.model import as_tensors
-from lib.task import Samples, Task, TrainingData
+from lib.task import Samples, Split, Task, TrainingData
 
 CACHE_BYTES = 512 * 2**20  # validation samples up to this size stay in memory
 
@@ -38,6 +38,21 @@ class Batch:
         """The same batch with its tensors on a device."""
         inputs = {key: value.to(device) for key, value in self.inputs.items()}
         return Batch(inputs, {key: value.to(device) for key, value in self.targets.items()}, self.samples)
+
+
+def pick(data: TrainingData, split: Split, rows: Sequence[int], most_bytes: int) -> Samples | None:
+    """The samples of ascending row numbers of a split, as they stand in its batches; None where they are none or too large."""
+    wanted, parts, start, size = np.asarray(rows, dtype=np.int64), [], 0, 0
+    for index in range(data.batches(split) if len(wanted) else 0):
+        samples = data.batch(split, 0, index)
+        inside = wanted[(wanted >= start) & (wanted < start + len(samples))] - start
+        start += len(samples)
+        if len(inside):
+            parts.append(samples.take(inside))
+            size += sum(values.nbytes for values in parts[-1].inputs.values())
+        if size > most_bytes:
+            return None
+    return Samples.concat(parts) if parts else None
 
 
 class ShardSampler(Sampler[Shard]):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.predict import bundled, read_bundle
+from lib.predict import bundled, read_bundle, told
 from lib.recipe import rows_of
 from lib.task import Config, InputError, Samples, Task
 from lib.uploads import archive_names
 
+AT_ONCE = 16  # samples that are read from their files between two reports
 Progress = Callable[[float, str], None]
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
 
@@ -28,6 +29,7 @@ class Inspection:
     readings: pd.DataFrame
     failures: list[tuple[str, str]]  # display name, sentence
     raw: dict[str, list[File]]  # `file` of the samples: the untouched files they come from
+    remarks: list[tuple[str, str]] = field(default_factory=list)  # display name, what was done to make the file fit
 
 
 def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress: Progress) -> Inspection:
@@ -35,22 +37,34 @@ def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress:
     parts: list[Samples] = []
     failures: list[tuple[str, str]] = []
     raw: dict[str, list[File]] = {}
-    bundles = bundled(task, files)
+    bundles = bundled(task, files, acquisition)
     for number, bundle in enumerate(bundles):
         on_progress(0.9 * number / len(bundles), f"{number + 1} of {len(bundles)}: {bundle.name}")
         samples = read_bundle(task, bundle, acquisition)
         if isinstance(samples, str):
             failures.append((bundle.name, samples))
         elif parts and samples.common != parts[0].common:
-            failures.append((bundle.name, "its axes are not those of the files before it. Clean it on its own."))
+            failures.append((bundle.name, task.tell("its axes are not those of the files before it. Clean it on its own.")))
         else:
             parts.append(samples)
             raw[bundle.name] = list(bundle.files)
     if not parts:
         return Inspection(None, pd.DataFrame(), failures, raw)
     together = Samples.concat(parts) if len(parts) > 1 else parts[0]
-    on_progress(0.9, "looking at every sample")
-    return Inspection(together, task.inspect(together, acquisition), failures, raw)
+    return Inspection(together, _readings(task, together, acquisition, on_progress), failures, raw, told(task, together))
+
+
+def _readings(task: Task, samples: Samples, acquisition: Config, on_progress: Progress) -> pd.DataFrame:
+    """Readings of all samples; of those that only refer to files so many at a time that the progress can be told."""
+    if samples.inputs:
+        on_progress(0.9, "looking at every sample")
+        return task.inspect(samples, acquisition)
+    parts = []
+    for start in range(0, len(samples), AT_ONCE):
+        on_progress(start / len(samples), f"looking at {start + 1} of {len(samples)}")
+        some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
+        parts.append(task.inspect(some, acquisition))
+    return pd.concat(parts, ignore_index=True)
 
 
 def write_kept(

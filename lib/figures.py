@@ -1,4 +1,4 @@
-"""How every figure of the bench looks: one Plotly template in light and dark, PNG images, frame animations.
+"""How every figure of the bench looks: one Plotly template in light and dark, PNG images, contact sheets.
 
 A figure is built with the light template and without any paper, ink or grid colour of its own; the page that shows it
 calls `themed`. Data colours come from `COLOURS`, which read alike on white and on near-black.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
+from plotly.io.json import to_json_plotly
 from plotly.subplots import make_subplots
+
+from lib.panels import Reel
 
 Mode = Literal["light", "dark"]
 
@@ -27,6 +29,7 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 # each keeps a contrast of about 3:1 on white and on the dark page.
 COLOURS: tuple[str, ...] = ("#0E9384", "#D55E00", "#2F7FC4", "#C58A00", "#B5609A", "#4BA3D9", "#7A8794")
 ACCENT, ORANGE, BLUE, AMBER, PURPLE, SKY, GREY = COLOURS
+GAP_LEVEL = 90  # grey between pictures, seen on light and dark pages
 SEQUENTIAL = "Viridis"
 DIVERGING = "RdBu"
 
@@ -91,15 +94,40 @@ def themed(fig: go.Figure, mode: Mode) -> go.Figure:
     return go.Figure(fig, skip_invalid=True).update_layout(template=TEMPLATES[mode])
 
 
+def themed_json(fig: go.Figure, mode: Mode, **layout: Any) -> str:
+    """What Plotly.js takes, with the template of that mode and `layout` set: `themed` without a copy that is checked again."""
+    spec = fig.to_plotly_json()
+    spec["layout"] |= {"template": TEMPLATES[mode].to_plotly_json(), **layout}
+    return str(to_json_plotly(spec))
+
+
 def grey_levels(array: np.ndarray, lo: float | None = None, hi: float | None = None) -> np.ndarray:
     """uint8 of any shape: `lo` (default: the smallest finite value) is 0 and `hi` (the largest) is 255; NaN is 0."""
     if array.dtype == np.uint8 and lo is None and hi is None:
         return array
-    finite = array[np.isfinite(array)]
-    low = float(finite.min()) if lo is None and finite.size else float(lo or 0)
-    high = float(finite.max()) if hi is None and finite.size else float(1 if hi is None else hi)
-    scaled = (array.astype(float) - low) * (255 / (high - low if high > low else 1))
-    return np.clip(np.nan_to_num(scaled, posinf=255, neginf=0), 0, 255).round().astype(np.uint8)
+    if lo is None or hi is None:
+        finite = array[np.isfinite(array)]
+        lo = lo if lo is not None else float(finite.min()) if finite.size else 0
+        hi = hi if hi is not None else float(finite.max()) if finite.size else 1
+    exact = array if array.dtype == np.float32 else array.astype(float)
+    scaled = (exact - float(lo)) * float(255 / (hi - lo if hi > lo else 1))
+    return np.nan_to_num(scaled, copy=False, posinf=255, neginf=0).clip(0, 255, out=scaled).round(out=scaled).astype(np.uint8)
+
+
+def contact_sheet(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Grey levels (n, h, w) as one picture, `columns` side by side, a pixel apart."""
+    count, height, width = pictures.shape
+    sheet = np.full((-(-count // columns) * (height + 1) - 1, min(count, columns) * (width + 1) - 1), GAP_LEVEL, dtype=np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = number // columns * (height + 1), number % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def reel(frames: np.ndarray, title: str = "", *, zoom: float = 1, columns: int = 8, colours: str = "gray") -> Reel:
+    """Grey levels (n, h, w) as the frames of a film; `zoom` of their pixels stand for one of the detector."""
+    height, width = frames.shape[1:]
+    return Reel(png(contact_sheet(frames, columns), colours=colours), width, height, title, zoom, columns)
 
 
 def _palette(colours: str) -> list[int]:
@@ -116,7 +144,7 @@ def png(levels: np.ndarray, *, colours: str = "gray", scale: int = 1) -> bytes:
     if scale > 1:
         picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    picture.save(buffer, "PNG", compress_level=3)  # a tenth larger than the best, in a third of the time
     return buffer.getvalue()
 
 
@@ -143,49 +171,6 @@ def pixel_axes(fig: go.Figure, shape: tuple[int, int], *, title: bool = True, **
     fig.update_yaxes(range=[height - 0.5, -0.5], title_text=names[1], **plain, **cell)
     for axis in fig.select_yaxes(**cell):
         axis.scaleanchor, axis.scaleratio = axis.plotly_name.replace("yaxis", "x"), 1
-    return fig
-
-
-@dataclass(frozen=True)
-class Film:
-    """Frames (n, h, w) uint8, each pixel drawn `scale` screen pixels wide."""
-
-    frames: np.ndarray
-    scale: int = 1
-    title: str = ""
-
-
-def animation(*films: Film, labels: Sequence[str] | None = None, colours: str = "gray", frame_ms: int = 120) -> go.Figure:
-    """Films of as many frames, side by side, that play together: play, pause and one slider; axes in px.
-
-    Frames change the first traces only, one for each film: traces added later lie over every frame. `labels` name the slider's
-    steps (default: the frame number).
-    """
-    count = len(films[0].frames)
-    names = [str(label) for label in labels] if labels is not None else [str(i) for i in range(count)]
-    pictures = [[image(film.frames[i], colours=colours, scale=film.scale) for film in films] for i in range(count)]
-    fig = subplots(1, len(films), horizontal_spacing=0.08, subplot_titles=[film.title for film in films])
-    fig.update_layout(height=440, margin={"l": 56, "r": 16, "t": 32 if any(film.title for film in films) else 16, "b": 96})
-    fig.update_annotations(font_size=13)
-    for column, picture in enumerate(pictures[0], 1):
-        fig.add_trace(picture, row=1, col=column)
-    axes = [{"xaxis": trace.xaxis, "yaxis": trace.yaxis} for trace in fig.data]
-    for row in pictures:
-        for picture, places in zip(row, axes, strict=True):
-            picture.update(places)
-    traces = list(range(len(films)))
-    fig.frames = [go.Frame(data=row, name=str(i), traces=traces) for i, row in enumerate(pictures)]
-    show = {"frame": {"duration": frame_ms, "redraw": True}, "transition": {"duration": 0}, "mode": "immediate"}
-    play = {"label": "▶", "method": "animate", "args": [None, show | {"fromcurrent": True}]}
-    pause = {"label": "❚❚", "method": "animate", "args": [[None], show | {"frame": {"duration": 0, "redraw": False}}]}
-    steps = [{"label": name, "method": "animate", "args": [[str(i)], show]} for i, name in enumerate(names)]
-    fig.update_layout(
-        updatemenus=[{"type": "buttons", "direction": "right", "x": 0, "y": -0.16, "xanchor": "left", "yanchor": "top",
-                      "pad": {"t": 8, "r": 8}, "showactive": False, "buttons": [play, pause]}],
-        sliders=[{"x": 0, "len": 1, "y": -0.16, "pad": {"t": 8, "l": 100}, "currentvalue": {"visible": False}, "steps": steps}],
-    )  # fmt: skip
-    for column, film in enumerate(films, 1):
-        pixel_axes(fig, film.frames.shape[1:3], row=1, col=column)
     return fig
 
 

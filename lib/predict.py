@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib import report
+from lib.kept import Kept
 from lib.model import Model
 from lib.runs import Run, write_atomic
 from lib.task import Config, InputError, Panel, Samples, Task
@@ -21,6 +23,8 @@ from lib.words import core
 
 BATCH = 64  # samples that go through the network at once, whatever the files they came from: at least
 MOST_AT_ONCE, BATCH_BYTES = 1024, 8 * 2**20
+SLICE = 16  # samples at a time where the network judges things in them
+MOST_KEPT_BYTES = 512 * 2**20  # of samples kept beside a prediction, to be looked at
 LEARN_FROM, LEARN_AT_MOST = 5, 64  # files that are read beforehand for what they have in common: fewer say nothing
 Progress = Callable[[float, str], None]
 log = logging.getLogger("lightbench")
@@ -43,6 +47,8 @@ class Prediction:
     failures: list[tuple[str, str]]  # display name, sentence
     seconds: float
     panels: list[Panel] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)  # display name, what was done to make the file fit
+    judged: pd.DataFrame = field(default_factory=pd.DataFrame)  # of the things in the samples, where the network judged those
 
 
 @dataclass(frozen=True)
@@ -58,26 +64,35 @@ class Bundle:
         return self.files[0][1] + (f" and {more} more" if more else "")
 
 
-def bundled(task: Task, files: Sequence[tuple[Path, str]]) -> list[Bundle]:
+def bundled(task: Task, files: Sequence[tuple[Path, str]], acquisition: Config) -> list[Bundle]:
     """The files as they belong together, in order."""
-    return [Bundle(tuple(files[place] for place in places)) for places in task.bundles(files)]
+    return [Bundle(tuple(files[place] for place in places)) for places in task.bundles(files, acquisition)]
 
 
 def read_bundle(task: Task, bundle: Bundle, acquisition: Config) -> Samples | str:
-    """The samples of the files, or the sentence that says why there are none; details of the unexpected go to the log."""
+    """The samples of the files, or the sentence that says why there are none; details of the unexpected go to the log.
+
+    Sentences are in the task's language.
+    """
     name = bundle.name
     try:
         samples = task.read_bundle(bundle.files, acquisition)
     except InputError as error:
-        problem = f"{error.problem}. {error.remedy}"
-        return problem if error.subject == name else f"{error.subject}: {problem}"
+        inform = error.spoken(task.tell)
+        problem = f"{inform.problem}. {inform.remedy}"
+        return problem if error.subject == name else f"{inform.subject}: {problem}"
     except MemoryError:
         log.exception("%s: out of memory", name)
-        return "it needs more memory than there is. Give smaller files, or fewer at a time."
+        return task.tell("it needs more memory than there is. Give smaller files, or fewer at a time.")
     except Exception:  # a reader met something nobody thought of: the other files must go on
         log.exception("%s: reading failed", name)
-        return "it could not be read (internal error, see the log). Report it with that log."
-    return samples if len(samples) else "it holds no samples. Check what was recorded."
+        return task.tell("it could not be read (internal error, see the log). Report it with that log.")
+    return samples if len(samples) else task.tell("it holds no samples. Check what was recorded.")
+
+
+def told(task: Task, samples: Samples) -> list[tuple[str, str]]:
+    """What was done to make the files of samples fit, in the task's language: (file, remark)."""
+    return [(file, task.tell(remark)) for file, remark in samples.remarks]
 
 
 def predict_files(
@@ -86,23 +101,25 @@ def predict_files(
     acquisition: Config,
     on_progress: Progress | None = None,
     unopened: Sequence[tuple[str, str]] = (),
+    kept: Kept | None = None,
 ) -> Prediction:
     """Read and predict files, each a path and the name to show; one bad file stops nothing.
 
     `acquisition` is what the user knows of the instrument (an instance of the task's Acquisition). Rows keep the order
     of `files`; files of the same name stay apart. `unopened` (name, sentence) are files that failed before reading, as from
     a damaged archive: they come last. What the files tell together (`Task.learn`) fills settings that were left empty.
-    `on_progress` gets the finished share, 0 to 1, and a text.
+    `on_progress` gets the finished share, 0 to 1, and a text. What `kept` has is not done again, and what is done is kept in it.
     """
     started, task = time.monotonic(), model.task
     if on_progress is not None and len(files) >= LEARN_FROM:
         on_progress(0.0, "reading what the files have in common")
-    bundles = bundled(task, files)
+    bundles = bundled(task, files, acquisition)
     acquisition, learnt = _learn(task, bundles, acquisition)
-    outcome: dict[int, tuple[pd.DataFrame, Samples] | str] = {}
+    outcome: dict[int, Outcome | str] = {}
     for chunk in _chunks(task, bundles, acquisition, outcome):
         noted = {number: _annotate(samples, learnt) for number, samples in chunk.items()} if learnt else chunk
-        outcome.update(_predict_chunk(model, noted, bundles))
+        advance = _advance(on_progress, len(outcome), len(chunk), bundles)
+        outcome.update(_predict_chunk(model, noted, bundles, advance, kept))
         if on_progress is not None and outcome:
             last = max(outcome)
             on_progress(len(outcome) / len(bundles), f"{len(outcome)} of {len(bundles)}: {bundles[last].name}")
@@ -110,9 +127,41 @@ def predict_files(
     outcome.update({len(bundles) + i: sentence for i, (_, sentence) in enumerate(unopened)})
     table, predicted, samples = _assemble(task, names, outcome)
     failures = [(names[i], result) for i, result in sorted(outcome.items()) if isinstance(result, str)]
+    good = [result for _, result in sorted(outcome.items()) if not isinstance(result, str)]
+    judged = _renumbered(good)
     settings = acquisition.model_dump(mode="json")
-    panels = _panels(task, table[predicted].reset_index(drop=True), samples)
-    return Prediction(task, model.run, settings, table, predicted, samples, failures, time.monotonic() - started, panels)
+    panels = _panels(task, table[predicted].reset_index(drop=True), samples, judged)
+    seconds, remarks = time.monotonic() - started, [remark for result in good for remark in told(task, result.samples)]
+    return Prediction(task, model.run, settings, table, predicted, samples, failures, seconds, panels, remarks, judged)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One bundle predicted: values, one row per sample; the samples; and what was judged in them, `of` the row it is in."""
+
+    values: pd.DataFrame
+    samples: Samples
+    judged: pd.DataFrame
+
+
+def _renumbered(good: Sequence[Outcome]) -> pd.DataFrame:
+    """All that was judged, `of` a row of all samples together."""
+    parts, row = [], 0
+    for result in good:
+        parts.append(result.judged.assign(of=result.judged["of"] + row) if len(result.judged.columns) else result.judged)
+        row += len(result.samples)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _advance(on_progress: Progress | None, done: int, more: int, bundles: Sequence[Bundle]) -> Callable[[int, int], None]:
+    """Tells how far a chunk of `more` bundles is, by its samples."""
+
+    def advance(samples: int, total: int) -> None:
+        if on_progress is not None and total > SLICE:
+            share = (done + more * samples / total) / len(bundles)
+            on_progress(share, f"{samples} of {total}: {bundles[done].name}")
+
+    return advance
 
 
 def _learn(task: Task, files: Sequence[Bundle], acquisition: Config) -> tuple[Config, str]:
@@ -147,39 +196,69 @@ def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: d
 
 
 def _predict_chunk(
-    model: Model, chunk: dict[int, Samples], files: Sequence[Bundle]
-) -> dict[int, tuple[pd.DataFrame, Samples] | str]:
+    model: Model,
+    chunk: dict[int, Samples],
+    files: Sequence[Bundle],
+    advance: Callable[[int, int], None],
+    kept: Kept | None,
+) -> dict[int, Outcome | str]:
     """Tables of the chunk's files. Where the whole chunk fails, each file is tried alone."""
     if not chunk:
         return {}
     try:
         samples = Samples.concat(list(chunk.values()))
-        values = _values(model, samples)
+        values, judged = _in_slices(model, samples, advance, kept)
     except Exception as error:
         if len(chunk) > 1:
-            return {n: result for k, s in chunk.items() for n, result in _predict_chunk(model, {k: s}, files).items()}
+            alone = [_predict_chunk(model, {number: part}, files, advance, kept) for number, part in chunk.items()]
+            return {number: result for one in alone for number, result in one.items()}
         number = next(iter(chunk))
         if isinstance(error, InputError):
-            return {number: f"{error.problem}. {error.remedy}"}
+            inform = error.spoken(model.task.tell)
+            return {number: f"{inform.problem}. {inform.remedy}"}
         log.exception("%s: prediction failed", files[number].name)
-        return {number: "it could not be predicted (internal error, see the log). Report it with that log."}
-    results: dict[int, tuple[pd.DataFrame, Samples] | str] = {}
+        return {number: model.task.tell("it could not be predicted (internal error, see the log). Report it with that log.")}
+    results: dict[int, Outcome | str] = {}
     start = 0
     for number, part in chunk.items():
-        results[number] = values.iloc[start : start + len(part)], part
+        inside = judged
+        if len(judged.columns):
+            inside = judged[judged["of"].between(start, start + len(part) - 1)]
+            inside = inside.assign(of=inside["of"] - start).reset_index(drop=True)
+        results[number] = Outcome(values.iloc[start : start + len(part)], part, inside)
         start += len(part)
     return results
 
 
-def _values(model: Model, samples: Samples) -> pd.DataFrame:
-    """The prediction columns of samples: the model's values, classical estimates, file names and notes."""
-    tables = [model.predict(samples, _batch(samples)), model.task.baselines(samples)]
-    tables = [table.reset_index(drop=True) for table in tables]
+def _in_slices(
+    model: Model, samples: Samples, advance: Callable[[int, int], None], kept: Kept | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Prediction columns of all samples and what was judged in them, so many samples at a time that memory stays level."""
+    if type(model.task).parts is Task.parts:
+        return _values(model, samples, samples)[0], pd.DataFrame()
+    every: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    for start in range(0, len(samples), SLICE):
+        some = samples.take(np.arange(start, min(start + SLICE, len(samples))))
+        done = kept.get(some) if kept is not None else None
+        if done is None:
+            done = _values(model, model.task.parts(some), some)
+            if kept is not None:
+                kept.put(some, *done)
+        every.append((done[0], done[1].assign(of=done[1]["of"] + start)))
+        advance(start + len(some), len(samples))
+    values, judged = (pd.concat(tables, ignore_index=True) for tables in zip(*every, strict=True))
+    return values, judged
+
+
+def _values(model: Model, parts: Samples, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The prediction columns of samples (the model's values, classical estimates, file names and notes) and of their parts."""
+    whole, judged = model.task.whole(model.predict(parts, _batch(parts)), samples)
+    tables = [table.reset_index(drop=True) for table in (whole, model.task.baselines(samples))]
     notes = [samples.table["note"], *(table.pop("note") for table in tables if "note" in table)]
     values = pd.concat(tables, axis=1)
     values = values.loc[:, ~values.columns.duplicated()].assign(file=samples.table["file"].to_numpy())
     said = [[part for n in row if isinstance(n, str) and n for part in n.split("; ")] for row in zip(*notes)]
-    return values.assign(note=["; ".join(dict.fromkeys(row)) for row in said]).reindex(columns=_columns(model.task))
+    return values.assign(note=["; ".join(dict.fromkeys(row)) for row in said]).reindex(columns=_columns(model.task)), judged
 
 
 def _batch(samples: Samples) -> int:
@@ -193,7 +272,7 @@ def _columns(task: Task) -> list[str]:
 
 
 def _assemble(
-    task: Task, names: Sequence[str], outcome: Mapping[int, tuple[pd.DataFrame, Samples] | str]
+    task: Task, names: Sequence[str], outcome: Mapping[int, Outcome | str]
 ) -> tuple[pd.DataFrame, pd.Series, Samples | None]:
     """All rows in the order of the files, which of them were predicted, and the samples of those."""
     good = [result for _, result in sorted(outcome.items()) if not isinstance(result, str)]
@@ -206,15 +285,17 @@ def _assemble(
             failed[row] = (name, f"error: {result}")
             row += 1
         else:
-            places += range(row, row + len(result[0]))
-            row += len(result[0])
+            places += range(row, row + len(result.values))
+            row += len(result.values)
     empty = pd.DataFrame(columns=_columns(task))
-    table = pd.concat([values for values, _ in good]).set_axis(places).reindex(range(row)) if good else empty.reindex(range(row))
+    table = (
+        pd.concat([result.values for result in good]).set_axis(places).reindex(range(row)) if good else empty.reindex(range(row))
+    )
     table = table.astype({"file": object, "note": object})
     for place, (name, note) in failed.items():
         table.loc[place, "file"], table.loc[place, "note"] = name, note
     predicted = pd.Series([place not in failed for place in range(row)], dtype=bool)
-    return table, predicted, _same_shape([samples for _, samples in good])
+    return table, predicted, _same_shape([result.samples for result in good])
 
 
 def _same_shape(parts: list[Samples]) -> Samples | None:
@@ -226,12 +307,12 @@ def _same_shape(parts: list[Samples]) -> Samples | None:
     return Samples.concat(parts if alike else [Samples({}, part.table) for part in parts])
 
 
-def _panels(task: Task, table: pd.DataFrame, samples: Samples | None) -> list[Panel]:
+def _panels(task: Task, table: pd.DataFrame, samples: Samples | None, judged: pd.DataFrame) -> list[Panel]:
     """The task's figures; if they fail, the numbers are kept and a panel says so."""
     if samples is None:
         return []
     try:
-        return task.prediction_panels(table, samples)
+        return task.prediction_panels(table, samples, judged)
     except Exception:
         log.exception("figures of the prediction failed")
         say = core(task.language)
@@ -250,13 +331,25 @@ def save(prediction: Prediction, folder: Path) -> list[Path]:
         "figures.html": figures_html(prediction),
         "panels.json": json.dumps([panel.to_json() for panel in prediction.panels], ensure_ascii=False),
     }
+    more: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in content.items():
             write_atomic(folder / name, text)
+        if prediction.samples is not None:
+            good = prediction.table[prediction.predicted].reset_index(drop=True)
+            more = prediction.task.write_prediction(good, prediction.judged, prediction.samples, folder)
     except OSError as error:
         raise InputError(str(folder), f"it cannot be written to ({error.strerror or error})", "Choose another folder.") from error
-    return [folder / name for name in content]
+    return [*(folder / name for name in content), *more]
+
+
+def keep_samples(prediction: Prediction, folder: Path) -> None:
+    """Write what was predicted into `folder`/samples, in the order of the table's predicted rows; nothing where it is large."""
+    samples = prediction.samples
+    if samples is not None and 0 < sum(values.nbytes for values in samples.inputs.values()) <= MOST_KEPT_BYTES:
+        (folder / "samples").mkdir()
+        samples.save(folder / "samples")
 
 
 def figures_html(prediction: Prediction) -> str:
@@ -279,6 +372,9 @@ def figures_html(prediction: Prediction) -> str:
     if prediction.failures:
         failed = pd.DataFrame(prediction.failures, columns=[say("file"), say("why it failed")])
         panels.append(Panel("failures", say("Files that failed"), failed))
+    if prediction.remarks:
+        mended = pd.DataFrame(prediction.remarks, columns=[say("file"), say("what was done to make it fit")])
+        panels.append(Panel("remarks", say("How the files were read"), mended))
     return report.page(
         f"{task.say(task.title)}: {task.say(task.output_label)}", facts, [*panels, *prediction.panels],
         kicker=say("Lightbench · prediction"), language=task.language,

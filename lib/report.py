@@ -19,10 +19,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from lib import player
 from lib.figures import ACCENT, FONT, themed
-from lib.task import InputError, Panel, Picture
+from lib.task import Film, InputError, Panel, Picture
 from lib.words import Language, Say, core
 
+WIDE_PX, CELL_PX, CHARACTER_PX = 688, 10, 7.0  # of a page's content; around and of a character of a table
 MAX_TABLE_ROWS = 200  # a browser lays out no more in reasonable time; the CSV has them all
 
 # The content is as wide on the screen as on A4 paper with these margins, so figures drawn for one fit the other.
@@ -44,6 +46,7 @@ p {{ margin: 4px 0 8px; }} .explanation {{ color: #52606d; font-size: 13px; }}
 table {{ border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }}
 th {{ text-align: left; border-bottom: 1.5px solid #9aa5b1; padding: 4px 10px 4px 0; vertical-align: bottom; }}
 td {{ border-bottom: 1px solid #e4e8ec; padding: 3px 10px 3px 0; vertical-align: top; overflow-wrap: anywhere; }}
+.whole td, .whole th {{ overflow-wrap: break-word; }}
 tr {{ break-inside: avoid; }}
 code, pre {{ font: 12px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: #f1f4f6; border-radius: 3px; }}
 code {{ padding: 1px 4px; overflow-wrap: anywhere; }} pre {{ padding: 8px 10px; white-space: pre-wrap; overflow-wrap: anywhere; }}
@@ -76,11 +79,12 @@ def page(
     say = core(language)
     listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
     lines = "".join(f"<div>{html.escape(line)}</div>" for line in (say("Name and signature"), say("Place and date")))
+    films = player.page_head() if any(isinstance(panel.content, Film) for panel in panels) else ""
     signed = f'<div class="signature">{lines}</div>' if signature else ""
     return (
         f'<!DOCTYPE html>\n<html lang="{language}"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body><main>"
+        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script>{films}</head><body><main>"
         f'<header><div class="kicker">{html.escape(kicker)}</div><h1>{html.escape(title)}</h1><dl>{listed}</dl></header>'
         f"{''.join(_section(panel, say) for panel in panels)}{signed}<footer>{markdown(footer)}</footer></main></body></html>\n"
     )
@@ -95,6 +99,8 @@ def _section(panel: Panel, say: Say) -> str:
         )
     elif isinstance(content, Picture):
         body = f'<img alt="" src="data:image/png;base64,{base64.b64encode(content.png).decode()}">'
+    elif isinstance(content, Film):
+        body = player.page_film(content, say)
     elif isinstance(content, pd.DataFrame):
         body, long = _table(content, say), len(content) > 12
     else:
@@ -108,8 +114,16 @@ def _table(table: pd.DataFrame, say: Say) -> str:
     shown = table.head(MAX_TABLE_ROWS)
     body = shown.to_html(index=False, border=0, escape=True, na_rep="–", float_format=lambda value: f"{value:.4g}")
     more = len(table) - len(shown)
+    whole = " whole" if _words_fit(shown) else ""
     told = html.escape(say("… and {n} more rows.", n=more))
-    return f'<div class="scroll">{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
+    return f'<div class="scroll{whole}">{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
+
+
+def _words_fit(table: pd.DataFrame) -> bool:
+    """Whether the longest words of all columns stand side by side, so that none need be broken."""
+    shown = table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+    columns = [" ".join([str(name), *shown.iloc[:, place]]).split() for place, name in enumerate(shown)]
+    return sum(CELL_PX + CHARACTER_PX * max(map(len, words), default=0) for words in columns) <= WIDE_PX
 
 
 def markdown(text: str) -> str:

@@ -13,12 +13,13 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,26 +27,29 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import __version__
-from lib.task import InputError
+from lib.disk import ROOT, data_dir, home, read_json, write_atomic, write_json
+from lib.task import InputError, Samples
+
+__all__ = [
+    "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
+    "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "create", "data_dir", "default_model", "delete",
+    "explain", "find", "home", "list_runs", "part", "read_json", "restore", "save_predictions", "sets", "trash",
+    "write_atomic", "write_json",
+]  # fmt: skip
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
 SHIPPED_PREFIX = "shipped-"
 HEARTBEAT_S = 2.0  # the trainer renews status.json at least this often
 STALE_S = 30.0  # a heartbeat older than this is a dead one, seen from another machine
-ROOT = Path(__file__).resolve().parent.parent  # the repository
 SHIPPED_HERE = ROOT / "checkpoints"  # shipped models are found here wherever the user's own runs live
 TRASH = ".trash"
+TEST_ROW = "test_row"  # column of the samples kept with a run: their row in its test predictions
+Predictions = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]  # predicted, true, and the samples' own table
 
 
 class Cancelled(BaseException):
     """Raised in the trainer by the handler of the signal that asks it to stop; not an error."""
-
-
-def home() -> Path:
-    """Folder of `checkpoints/` and `data/`: the environment variable LIGHTBENCH_HOME, else the repository."""
-    chosen = os.environ.get("LIGHTBENCH_HOME", "")
-    return Path(chosen).expanduser().resolve() if chosen else ROOT
 
 
 def sets(task: str) -> list[str]:
@@ -58,54 +62,6 @@ def sets(task: str) -> list[str]:
 def checkpoints_dir() -> Path:
     """Where runs are made; need not exist yet."""
     return home() / "checkpoints"
-
-
-def data_dir() -> Path:
-    """Where users put their files; need not exist yet."""
-    return home() / "data"
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all: temporary name beside it, flushed to disk, then renamed.
-
-    Raises OSError (disk full, no permission); nothing is left behind then and an older file stays as it was.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _replace(source: Path, target: Path, attempts: int = 20) -> None:
-    """Rename; Windows refuses for an instant while somebody reads the target."""
-    for left in reversed(range(attempts)):
-        try:
-            source.replace(target)
-            return
-        except PermissionError:
-            if os.name != "nt" or not left:
-                raise
-            time.sleep(0.05)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one JSON value atomically. Raises ValueError on NaN: JSON has none."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The file's JSON value, or None where there is no such file or it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
-        return None
 
 
 class Status(BaseModel):
@@ -237,6 +193,25 @@ class Run:
         path = self.folder / "test_predictions.parquet"
         return pd.read_parquet(path) if path.exists() else None
 
+    def calibration_predictions(self) -> pd.DataFrame | None:
+        """The same of the calibration samples, from which its promises can be certified anew; None where it had none."""
+        path = self.folder / "calibration_predictions.parquet"
+        return pd.read_parquet(path) if path.exists() else None
+
+    def test_samples(self) -> Samples | None:
+        """A few test samples, those behind the sheet's panels; column TEST_ROW says which. None where none were kept."""
+        folder = self.folder / "test_samples"
+        return Samples.load(folder) if folder.is_dir() else None
+
+    def save_test_samples(self, samples: Samples) -> None:
+        """Keep what `test_samples` returns, whole or not at all."""
+        folder = self.folder / "test_samples"
+        partial = self.folder / f".partial-{secrets.token_hex(4)}"
+        partial.mkdir()
+        samples.save(partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+
     def has_model(self) -> bool:
         """Whether it can predict: true from the first improvement on validation."""
         return (self.folder / "model.safetensors").exists()
@@ -249,6 +224,20 @@ class Run:
         """The settings that differ from `defaults` (all where None) as `key=value, …`."""
         shown = {k: v for k, v in self.config().items() if defaults is None or defaults.get(k) != v}
         return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def save_predictions(run: Run, split: Literal["calibration", "test"], found: Predictions) -> None:
+    """Write what `calibration_predictions` or `test_predictions` returns, whole or not at all."""
+    buffer = BytesIO()
+    named = zip(("predicted.", "true.", "sample."), found, strict=True)
+    pd.concat([table.add_prefix(prefix) for prefix, table in named], axis=1).to_parquet(buffer)
+    write_atomic(run.folder / f"{split}_predictions.parquet", buffer.getvalue())
+
+
+def part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Columns of one prefix, `predicted.`, `true.` or `sample.`, without it."""
+    names = [name for name in table.columns if name.startswith(prefix)]
+    return table[names].rename(columns=lambda name: name.removeprefix(prefix))
 
 
 def create(task: str, config: Mapping[str, Any], name: str = "", executor: str = "local", after: str = "") -> Run:

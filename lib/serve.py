@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lib import cleaning, export, predict, runs, sheet, tasks
+from lib import cleaning, derived, export, looking, predict, runs, sheet, tasks
 from lib import model as models
 from lib.model import Model
 from lib.runs import Run
@@ -51,33 +51,38 @@ def _warm(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     except InputError:
         return {"run": None}
     model = load_model(run)
-    model.predict(task.simulate(task.Simulation(), 1, np.random.default_rng(0)))
+    model.predict(task.parts(task.simulate(task.Simulation(), 1, np.random.default_rng(0))))
     return {"run": run.id}
 
 
 def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, run, files: [{path, name}], acquisition, output, language} -> {n, failures, skipped, seconds}; files in `output`."""
+    """{task, run, files: [{path, name}], acquisition, output, language} -> {n, failures, skipped, remarks, seconds}.
+
+    The tables and figures are files in `output`.
+    """
     started = time.monotonic()
-    task = tasks.get(payload["task"])
+    task = _task(payload)
     run = runs.find(payload["run"], task.name) if payload.get("run") else runs.default_model(task.name)
     model, acquisition = load_model(run), _acquisition(task, payload)
-    model = replace(model, task=model.task.speaking(payload.get("language", "en")))
+    model = replace(model, task=model.task.speaking(task.language))
     output = Path(payload["output"])
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=output) as folder:
         found = expand(_sources(payload), task.suffixes, Path(folder))
         prediction = predict.predict_files(model, found.files, acquisition, on_progress, found.failures)
     predict.save(prediction, output)
-    return _outcome(int(prediction.predicted.sum()), prediction.failures, found) | {"seconds": time.monotonic() - started}
+    predict.keep_samples(prediction, output)
+    n, passed = int(prediction.predicted.sum()), {"seconds": time.monotonic() - started}
+    return _outcome(task, n, prediction.failures, prediction.remarks, found) | passed
 
 
 def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, files, acquisition, output} -> {n, failures, skipped, files: [{path, name, file}]}.
+    """{task, files, acquisition, output, language} -> {n, failures, skipped, remarks, files: [{path, name, file}]}.
 
     `output` gets the samples and readings.parquet; what was in archives stays unpacked beside them, so that raw files
     can be copied later. `file` is what the samples made of a file call it: files that are read together share it.
     """
-    task = tasks.get(payload["task"])
+    task = _task(payload)
     output = Path(payload["output"])
     unpacked = output / "unpacked"
     unpacked.mkdir(parents=True, exist_ok=True)
@@ -87,7 +92,17 @@ def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any
         seen.samples.save(output)
         seen.readings.to_parquet(output / "readings.parquet")
     files = [{"path": str(path), "name": name, "file": file} for file, raw in seen.raw.items() for path, name in raw]
-    return _outcome(len(seen.samples or ()), [*seen.failures, *found.failures], found) | {"files": files}
+    failures = [*seen.failures, *found.failures]
+    return _outcome(task, len(seen.samples or ()), failures, seen.remarks, found) | {"files": files}
+
+
+def _choices(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, files} -> {offered, suggested}: what files offer for the fields of the task's Acquisition."""
+    task = _task(payload)
+    with tempfile.TemporaryDirectory(prefix="unpacked-") as folder:
+        found = expand(_sources(payload), task.suffixes, Path(folder))
+        choices = task.choices(found.files)
+    return {"offered": dict(choices.offered), "suggested": dict(choices.suggested)}
 
 
 def _keep(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
@@ -103,9 +118,54 @@ def _keep(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
 
 def _preview(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
     """{task, training, language} -> {panels}: what a training would learn from."""
-    task = tasks.get(payload["task"]).speaking(payload.get("language", "en"))
+    task = _task(payload)
     panels = task.preview(task.Training.parse(payload["training"], "training settings"))
     return {"panels": [panel.to_json() for panel in panels]}
+
+
+def _plate(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, row, acquisition, output} -> {path}: the picture of one inspected sample, as its viewer takes it."""
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    plate = looking.plate_of(task, samples, int(payload["row"]), _acquisition(task, payload))
+    path = Path(payload["output"]) / f"plate-{int(payload['row'])}.bin"
+    path.write_bytes(plate.to_bytes())
+    return {"path": str(path)}
+
+
+def _panels(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, row, acquisition, language} -> {panels}: what to look at of one inspected sample."""
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    panels = task.sample_panels(samples, int(payload["row"]), _acquisition(task, payload))
+    return {"panels": [panel.to_json() for panel in panels]}
+
+
+def _find(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, finder: {name, parameters}, acquisition, output} -> {failures, seconds}; `output`: a Parquet file."""
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    asked, acquisition = looking.Asked.of(task, payload["finder"]), _acquisition(task, payload)
+    found, failures, seconds = looking.found_in(task, samples, payload["rows"], asked, acquisition, on_progress)
+    found.to_parquet(Path(payload["output"]))
+    return {"failures": failures, "seconds": seconds}
+
+
+def _compare(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, finders: [{name, parameters}], labels, acquisition, output} -> {failures}.
+
+    `output` gets summary, frames, marks and wanted as Parquet files.
+    """
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    finders, acquisition = [looking.Asked.of(task, one) for one in payload["finders"]], _acquisition(task, payload)
+    compared = looking.compare(task, samples, payload["rows"], finders, payload["labels"], acquisition, on_progress)
+    compared.save(Path(payload["output"]))
+    return {"failures": compared.failures}
+
+
+def _suggest_mask(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, acquisition, output} -> {n_bad}: the bad pixels (n, 2) of a run, in the .npy file `output`."""
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    mask = looking.suggested_mask(task, samples, payload["rows"], _acquisition(task, payload), on_progress)
+    np.save(Path(payload["output"]), np.argwhere(~mask), allow_pickle=False)
+    return {"n_bad": int((~mask).sum())}
 
 
 def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
@@ -132,14 +192,25 @@ def _sheet(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     return {"path": str(sheet.save(run, path, form, payload.get("language", "en")))}
 
 
+def _certify(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{run, changes, name} -> {run}: the id of a new run of the same model under another promise."""
+    return {"run": derived.recertified(_run(payload), payload["changes"], payload.get("name", "")).id}
+
+
+def _join(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{runs} -> {run}: the id of the run that holds the joint sheet of these folds."""
+    return {"run": derived.joined([runs.find(run, payload.get("task")) for run in payload["runs"]]).id}
+
+
 def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     """{run, format: onnx|safetensors, output} -> {path}: `output` is the folder to write into."""
     return {"path": str(export.export(_run(payload), payload["format"], Path(payload["output"])))}
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "keep": _keep, "preview": _preview,
-    "calibrate": _calibrate, "sheet": _sheet, "export": _export,
+    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "choices": _choices, "keep": _keep,
+    "preview": _preview, "calibrate": _calibrate, "sheet": _sheet, "certify": _certify, "join": _join,
+    "export": _export, "plate": _plate, "panels": _panels, "find": _find, "compare": _compare, "suggest_mask": _suggest_mask,
 }  # fmt: skip
 
 
@@ -159,6 +230,11 @@ def _run(payload: Mapping[str, Any]) -> Run:
     return runs.find(payload["run"], payload.get("task"))
 
 
+def _task(payload: Mapping[str, Any]) -> Task:
+    """The task, in the language of who asks."""
+    return tasks.get(payload["task"]).speaking(payload.get("language", "en"))
+
+
 def _acquisition(task: Task, payload: Mapping[str, Any]) -> Config:
     return task.Acquisition.parse(payload.get("acquisition") or {}, "acquisition settings")
 
@@ -168,11 +244,14 @@ def _sources(payload: Mapping[str, Any]) -> list[tuple[Path, str]]:
     return [(Path(file["path"]), str(file.get("name") or Path(file["path"]).name)) for file in payload["files"]]
 
 
-def _outcome(n: int, failures: Iterable[tuple[str, str]], found: Expansion) -> dict[str, Any]:
+def _outcome(
+    task: Task, n: int, failures: Iterable[tuple[str, str]], remarks: Iterable[tuple[str, str]], found: Expansion
+) -> dict[str, Any]:
     return {
         "n": n,
-        "failures": [{"file": name, "error": error} for name, error in failures],
-        "skipped": [{"file": name, "reason": reason} for name, reason in found.skipped],
+        "failures": [{"file": name, "error": task.tell(error)} for name, error in failures],
+        "skipped": [{"file": name, "reason": task.tell(reason)} for name, reason in found.skipped],
+        "remarks": [{"file": name, "remark": remark} for name, remark in remarks],
     }
 
 
@@ -208,15 +287,21 @@ def answer(line: str, replies: TextIO) -> None:
         reply: dict[str, Any] = {"event": "result", "value": value}
         json.dumps(value, allow_nan=False)
     except InputError as error:
-        reply = _error(error.subject, error.problem, error.remedy)
+        told = _spoken(error, request.get("payload") or {})
+        reply = _error(told.subject, told.problem, told.remedy)
     except MemoryError:
         log.exception("out of memory")
         reply = _error("the worker", "it ran out of memory", "Give smaller files, or fewer at a time.")
     except Exception as error:
         log.exception("a request failed")
-        told = f"it failed unexpectedly ({type(error).__name__}); the log has the details"
-        reply = _error("the worker", told, "Try again; if it happens again, report it with that log.")
+        problem = f"it failed unexpectedly ({type(error).__name__}); the log has the details"
+        reply = _error("the worker", problem, "Try again; if it happens again, report it with that log.")
     _send(replies, {"id": identity, **reply})
+
+
+def _spoken(error: InputError, payload: Mapping[str, Any]) -> InputError:
+    """The error in the language of who asked, as far as a task was named that is known."""
+    return error.spoken(_task(payload).tell) if payload.get("task") in tasks.names() else error
 
 
 def _error(subject: str, problem: str, remedy: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from lib import __version__, report, tasks
 from lib.figures import curves
-from lib.runs import Run, write_atomic, write_json
+from lib.runs import Run, part, write_atomic, write_json
 from lib.task import InputError, Panel, Task
 from lib.words import Language, Say, core, english
 
@@ -24,6 +24,7 @@ FORMATS = ("html", "pdf")
 RESAMPLES = 200
 MAX_BOOTSTRAP_ROWS = 50_000  # above it the intervals are negligible and their making is not
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas")
+UNSEEN_BY_FOLD = "Each was predicted by the model of the fold that did not see it, nor was its cut-off chosen there."
 UNSEEN = "Neither training nor the choice of the best epoch saw the test samples."
 
 
@@ -36,7 +37,7 @@ def build(run: Run) -> dict[str, Any]:
     if table is None or table.empty:
         raise InputError(f"run {run.id}", "it has no test predictions yet", "Let the training finish, then build its sheet.")
     task = tasks.get(run.task).knowing(run.facts())
-    predicted, truth, samples = (_part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
+    predicted, truth, samples = (part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
     sheet: dict[str, Any] = {
         "run": run.id, "task": run.task, "name": run.name, "created_at": datetime.now(UTC).timestamp(),
         "metrics": metrics(task, predicted, truth, samples.get("group")),
@@ -56,12 +57,6 @@ def _panels(run: Run, task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, 
     """The task's panels and the curves of training, in the task's language."""
     panels = [*task.sheet_panels(predicted, truth, samples), *_training_panels(run, task)]
     return [panel.to_json() for panel in panels]
-
-
-def _part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """Columns of one prefix, without it."""
-    names = [name for name in table.columns if name.startswith(prefix)]
-    return table[names].rename(columns=lambda name: name.removeprefix(prefix))
 
 
 def _plain(value: Any) -> Any:
@@ -149,14 +144,17 @@ def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
         key: value for key, value in config.items() if isinstance(extra := groups.get(key), dict) and extra.get("group") == "data"
     }
     return {
-        "command": command(run, task), "seed": config.get("seed"), "test_samples": n_test, "unseen": UNSEEN,
+        "command": command(run, task), "seed": config.get("seed"), "test_samples": n_test,
+        "unseen": UNSEEN_BY_FOLD if about.get("folds") else UNSEEN,
         "data": data, "config": config, "versions": versions, "seconds": seconds, "trained_at": ended,
         "epochs": status.epoch, "best_epoch": status.best_epoch, "executor": about.get("executor"),
     }  # fmt: skip
 
 
 def command(run: Run, task: Task) -> str:
-    """The command line that trains this run again: only settings that differ from the defaults."""
+    """The command line that trains this run again: only settings that differ from the defaults; or that joins its folds."""
+    if folds := run.about().get("folds"):
+        return shlex.join(["python", "-m", "lib", "sheet", *folds])
     defaults = task.Training().model_dump(mode="json")
     changed = {key: value for key, value in run.config().items() if key not in defaults or defaults[key] != value}
     words = ["python", "-m", "lib", "train", run.task]
@@ -220,7 +218,7 @@ Test samples: {made["test_samples"]}. {made["unseen"]}
 |---|---|---|
 {scores}
 
-The model is the best epoch ({_shown(made["best_epoch"])}) on validation, chosen by {task.monitor.name}.
+{_chosen(task, made, run.about().get("folds", ()))}
 
 ## Limits
 
@@ -242,6 +240,13 @@ Made with {versions}, in {_duration(made["seconds"])}.
 {made["command"]}
 ```
 """
+
+
+def _chosen(task: Task, made: Mapping[str, Any], folds: Sequence[str]) -> str:
+    """Which weights are meant."""
+    if folds:
+        return f"These are {len(folds)} models, one per fold: {', '.join(folds)}."
+    return f"The model is the best epoch ({_shown(made['best_epoch'])}) on validation, chosen by {task.monitor.name}."
 
 
 def html(run: Run, language: Language = "en") -> str:

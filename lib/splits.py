@@ -20,6 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_random_state
 
+from lib.words import Phrase, as_phrase
+
 Values = Sequence[Any] | np.ndarray | pd.Series
 FINEST = 10  # folds that a part of a wanted share is put together from
 NAMED = 5  # classes or groups a sentence names before it counts the rest
@@ -180,21 +182,33 @@ def warnings_of(classes: Values, groups: Values | None = None, n_splits: int = 5
     table = pd.DataFrame({"label": np.asarray(classes, dtype=object)})
     table["group"] = np.arange(len(table)) if groups is None else numbered(groups)
     per_class = table.groupby("label", sort=True)["group"].agg(["nunique", "size"])
-    word = "row" if groups is None else group_word
-    found = []
+    word = as_phrase("row" if groups is None else group_word)
+    found: list[str] = []
     if len(per_class) < 2:
-        found.append("There is one class only: nothing can be learnt from these rows.")
+        found.append(Phrase("There is one class only: nothing can be learnt from these rows."))
     alone = per_class[(per_class["nunique"] == 1) & (per_class["size"] > 1)] if groups is not None else per_class[:0]
     for label, count in alone["size"].items():
         found.append(
-            f"Class {label} and {word} are confounded: all its {count} rows come from one {word}, so a model may learn the "
-            f"{word} instead of the class, and a fold that tests it has none to train on."
+            Phrase(
+                "Class {label} and {word} are confounded: all its {count} rows come from one {word}, so a model may learn the "
+                "{word} instead of the class, and a fold that tests it has none to train on.",
+                label=label,
+                word=word,
+                count=count,
+            )
         )
     small = per_class[(per_class["nunique"] < n_splits) & ~per_class.index.isin(alone.index)]
     for label, count in small["nunique"].items():
         found.append(
-            f"Class {label} has {count} {word}{'s' if count != 1 else ''}, too few for {n_splits} folds: "
-            f"{n_splits - count} of them cannot test it. Merge it, drop it or use fewer folds."
+            Phrase(
+                "Class {label} has {count} {units}, too few for {n_splits} folds: "
+                "{short} of them cannot test it. Merge it, drop it or use fewer folds.",
+                label=label,
+                count=count,
+                units=word if count == 1 else as_phrase(f"{word}s"),
+                n_splits=n_splits,
+                short=n_splits - count,
+            )
         )
     return found
 
@@ -209,19 +223,25 @@ def leaks(specimens: Values, groups: Values | None = None) -> list[str]:
         return []
     names = list(dict.fromkeys(table.loc[spread, "name"].astype(str)))
     return [
-        f"{_listed(names)}: {int(spread.sum())} rows are replicates of {len(names)} specimen{'s' if len(names) > 1 else ''} that "
-        "this split may put on both sides, so test rows would have copies in training. Group by specimen."
+        Phrase(
+            "{names}: {n} rows are replicates of {count} {units} that this split may put on both sides, so test rows would have "
+            "copies in training. Group by specimen.",
+            names=_listed(names),
+            n=int(spread.sum()),
+            count=len(names),
+            units=as_phrase("specimens" if len(names) > 1 else "specimen"),
+        )
     ]
 
 
 def absent(classes: Values, parts: Parts) -> list[str]:
     """Sentences on classes that a part which is not empty has no row of."""
     label = np.asarray(classes, dtype=object).astype(str)
-    found = []
+    found: list[str] = []
     for name, rows in parts.items():
         missing = sorted(set(label) - set(label[rows]))
         if len(rows) and missing:
-            found.append(f"The {name} part has no row of class {_listed(missing)}.")
+            found.append(Phrase("The {name} part has no row of class {classes}.", name=as_phrase(name), classes=_listed(missing)))
     return found
 
 

@@ -7,208 +7,45 @@ scores and shows any object that keeps this contract and names no task. Nothing 
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 
-from lib.panels import Panel, Picture, View
-from lib.words import LANGUAGES, Language, speaker
+from lib.config import Config, Group, InputError, TrainConfig, first_bytes, option
+from lib.panels import Behind, Film, Marks, Panel, Pick, Picture, Reel, View
+from lib.plate import Plate
+from lib.samples import Arrays, Samples
+from lib.words import LANGUAGES, Language, Phrase, core, speaker, spoken
 
 if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, never by the dashboard
     import torch
 
 __all__ = [
-    "Arrays", "Calibration", "Config", "Group", "InputError", "Metric", "Panel", "Picture", "Samples", "Split", "Task",
-    "TrainConfig", "TrainingData", "View", "first_bytes", "option",
+    "FOLD", "NOTHING", "Arrays", "Behind", "Calibration", "Choices", "Config", "Film", "Group", "InputError", "Marks", "Metric",
+    "Panel", "Phrase", "Pick", "Picture", "Plate", "Reel", "Samples", "Split", "Task", "TrainConfig", "TrainingData", "View",
+    "first_bytes", "option",
 ]  # fmt: skip
 
-Group = Literal["data", "model", "optimiser", "compute", "visible", "hidden", "camera"]
 Split = Literal["train", "validation", "calibration", "test"]
-Arrays = dict[str, np.ndarray]
-
-
-class InputError(ValueError):
-    """Bad input that its owner can mend: what it is about, what is wrong, what to do.
-
-    The text is shown to users as it stands, so it is a full sentence and never a traceback.
-    """
-
-    def __init__(self, subject: str, problem: str, remedy: str) -> None:
-        self.subject, self.problem, self.remedy = subject, problem, remedy
-        super().__init__(f"{subject}: {problem}. {remedy}")
-
-    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
-        return type(self), (self.subject, self.problem, self.remedy)
-
-
-def first_bytes(path: Path, name: str, size: int, what: str) -> bytes:
-    """Up to `size` bytes from the file's start, which say what it is, whatever its name ends in.
-
-    Raises InputError where it cannot be opened or is empty; `name` is shown for it and `what` it should hold, as in "clip".
-    """
-    try:
-        with path.open("rb") as file:
-            start = file.read(size)
-    except OSError as error:
-        raise InputError(name, f"cannot be opened ({error.strerror or error})", "Check the path and the permissions") from error
-    if not start:
-        raise InputError(name, "is empty (0 bytes)", f"Copy or export the {what} again")
-    return start
-
-
-def option(default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, **bounds: Any) -> Any:
-    """A field of a Config: default, one-sentence help, unit, the form group it stands in, and pydantic bounds.
-
-    `log=True` asks the form for a logarithmic slider. `bounds` are pydantic's `ge`, `gt`, `le`, `lt`.
-    """
-    return Field(default, description=help_, json_schema_extra={"unit": unit, "group": group, "log": log}, **bounds)
-
-
-class Config(BaseModel):
-    """Frozen, unknown keys forbidden: the schema of a form, of CLI options, of config.json and of error messages."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @classmethod
-    def parse(cls, values: Mapping[str, Any], subject: str = "settings") -> Self:
-        """Build from typed values or from the strings of a command line.
-
-        Raises InputError naming every wrong key with the valid ones, and every wrong value with its bounds.
-        """
-        unknown = [key for key in values if key not in cls.model_fields]
-        if unknown:
-            raise InputError(
-                subject,
-                f"unknown key {', '.join(map(repr, unknown))}",
-                f"Valid keys: {', '.join(cls.model_fields) or 'none'}.",
-            )
-        try:
-            return cls.model_validate({key: _plain(value, cls.model_fields[key]) for key, value in values.items()})
-        except ValidationError as error:
-            raise InputError(subject, "; ".join(_explain(e) for e in error.errors()), "Mend the value and try again.") from error
-
-
-def _plain(value: Any, field: FieldInfo) -> Any:
-    """A typed value as it is; of text, nothing for a field that may be empty, and the parts of a comma-separated list."""
-    if not isinstance(value, str):
-        return value
-    if value in ("", "none", "None") and _optional(field):
-        return None
-    if get_origin(field.annotation) is tuple:
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _optional(field: FieldInfo) -> bool:
-    """Whether a field may be left empty, which is not the same as an empty text."""
-    return type(None) in get_args(field.annotation)
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as `key = value: what was expected`."""
-    key = ".".join(str(part) for part in error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key} = {error['input']!r}: {message}" if key else message
-
-
-class TrainConfig(Config):
-    """What every training has; a task's Training adds its data and model fields."""
-
-    model: str = option("", "Model family", group="model")
-    start_from: str = option("", "Run id whose weights to start from; empty starts fresh", group="model")
-    epochs: int = option(30, "Passes over the training data", unit="epochs", group="optimiser", ge=1, le=10_000)
-    batch_size: int = option(64, "Samples per optimiser step", unit="samples", group="optimiser", ge=1, le=4096)
-    learning_rate: float = option(1e-3, "Peak step size of AdamW", group="optimiser", log=True, gt=0, le=1)
-    weight_decay: float = option(1e-4, "AdamW weight decay", group="optimiser", log=True, ge=0, le=1)
-    find_learning_rate: bool = option(False, "Try rates first and take the one where the loss falls fastest", group="optimiser")
-    schedule: Literal["cosine", "plateau", "step", "constant"] = option(
-        "cosine", "The rate: cosine to zero, half on a validation plateau, a tenth after each third, constant", group="optimiser"
-    )
-    patience_epochs: int = option(
-        0,
-        "Stop after this many epochs without a better validation value; 0 never stops early",
-        unit="epochs",
-        group="optimiser",
-        ge=0,
-    )
-    seed: int = option(0, "Seed of data, initial weights and order", group="compute", ge=0, le=2**31 - 1)
-    accelerator: Literal["auto", "cpu", "gpu"] = option("auto", "Where to compute", group="compute")
-    devices: int = option(1, "GPUs, or CPU processes, per node", group="compute", ge=1, le=64)
-    num_nodes: int = option(1, "Cluster nodes", group="compute", ge=1, le=256)
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = option(
-        "32-true", "Number format; mixed needs a GPU", group="compute"
-    )
-    threads: int = option(0, "CPU threads; 0 uses all cores", group="compute", ge=0, le=256)
-    loader_workers: int = option(0, "Extra processes that prepare batches", group="compute", ge=0, le=64)
-
-    def effort(self, epoch: int) -> float:
-        """How long an epoch takes, relative to one that makes its samples; for estimates of time."""
-        return 1.0
+FOLD = "fold_number"  # column of the samples of a joint sheet: which of its runs predicted the row, counted from 0
+NOTHING = "-"  # in a field that names part of a file: none, whatever the file suggests
 
 
 @dataclass(frozen=True)
-class Samples:
-    """n samples: `inputs` arrays of shape (n, …) and a `table` of n rows.
+class Choices:
+    """What chosen files offer for fields of an Acquisition that name part of a file, such as a column.
 
-    The table has `file` (display name of the origin), `note` (what was done to make the file fit, may be empty), and
-    whatever the task knows of each sample: true values (simulated or labelled), settings, group, date.
+    `offered` are the names there are, `suggested` what a field stands for that is left empty; NOTHING in a field says none.
     """
 
-    inputs: Arrays
-    table: pd.DataFrame
-    common: Mapping[str, Any] = field(default_factory=dict)  # plain JSON values that all samples share, as the axis of a spectrum
-
-    def __post_init__(self) -> None:
-        wrong = {key: len(value) for key, value in self.inputs.items() if len(value) != len(self.table)}
-        if wrong:
-            raise ValueError(f"inputs {wrong} do not match {len(self.table)} table rows")
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
-        """The given rows, in that order."""
-        index = np.asarray(rows) if len(rows) else np.empty(0, np.intp)  # an empty list would be an array of floats
-        inputs = {k: v[index] for k, v in self.inputs.items()}
-        return Samples(inputs, self.table.iloc[index].reset_index(drop=True), self.common)
-
-    def with_columns(self, **columns: Any) -> Samples:
-        """A copy whose table has these columns set."""
-        return replace(self, table=self.table.assign(**columns))
-
-    def save(self, folder: Path) -> None:
-        """Write one .npy per input, `table.parquet` and `common.json` into an existing folder."""
-        (folder / "common.json").write_text(json.dumps(dict(self.common)), encoding="utf-8")
-        for key, value in self.inputs.items():
-            np.save(folder / f"input-{key}.npy", value, allow_pickle=False)
-        self.table.to_parquet(folder / "table.parquet")
-
-    @staticmethod
-    def load(folder: Path) -> Samples:
-        """Samples written by `save`, arrays memory-mapped."""
-        files = sorted(folder.glob("input-*.npy"))
-        inputs = {f.stem.removeprefix("input-"): np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
-        common = json.loads((folder / "common.json").read_text(encoding="utf-8"))
-        return Samples(inputs, pd.read_parquet(folder / "table.parquet"), common)
-
-    @staticmethod
-    def concat(parts: Sequence[Samples]) -> Samples:
-        """All parts one after another. Raises ValueError on an empty list, or where they have not the same in common."""
-        if not parts:
-            raise ValueError("nothing to concatenate")
-        if any(part.common != parts[0].common for part in parts):
-            raise ValueError("samples that differ in what each set has in common cannot be one set")
-        inputs = {key: np.concatenate([p.inputs[key] for p in parts]) for key in parts[0].inputs}
-        return Samples(inputs, pd.concat([p.table for p in parts], ignore_index=True), parts[0].common)
+    offered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    suggested: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -275,7 +112,9 @@ class Task(ABC):
     Training: ClassVar[type[TrainConfig]]
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
+    decides: ClassVar[tuple[str, ...]] = ()  # fields of Training that only `certify` uses: they can change after training
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
+    finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
     facts: Mapping[str, Any] = {}  # of the run at hand: what its TrainingData and `certify` told, as its classes
     language: Language = "en"  # of what users read
 
@@ -294,6 +133,10 @@ class Task(ABC):
     def say(self, text: str, **values: Any) -> str:
         """An English text of this task in its language, with the fields in braces filled."""
         return speaker(self.language, self._catalogue(self.language))(text, **values)
+
+    def tell(self, text: str) -> str:
+        """A text of an error or a remark in this task's language, whether its own catalogue knows it or the bench's."""
+        return spoken(text, self.say, core(self.language))
 
     def languages(self) -> tuple[Language, ...]:
         """English, and those that the task's folder has a catalogue of."""
@@ -316,7 +159,14 @@ class Task(ABC):
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """Samples of one file. Raises InputError; `display_name` is what messages call the file."""
 
-    def bundles(self, files: Sequence[tuple[Path, str]]) -> list[list[int]]:
+    def choices(self, files: Sequence[tuple[Path, str]]) -> Choices:
+        """What these files, paths and display names, offer for the fields of Acquisition, from a look at their beginnings.
+
+        Without files, the fields that files would offer something for. A file that cannot be read offers nothing.
+        """
+        return Choices()
+
+    def bundles(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> list[list[int]]:
         """Which files belong together, by their place in the list of paths and display names; by default each is alone."""
         return [[place] for place in range(len(files))]
 
@@ -349,6 +199,44 @@ class Task(ABC):
     @abstractmethod
     def sample_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
         """What to look at when one real sample is picked."""
+
+    # --- looking into large pictures (in the worker: pixels never enter the dashboard otherwise) ------------------
+    def plate(self, samples: Samples, row: int, acquisition: Config) -> Plate | None:
+        """The picture of one sample with its values; None for a task whose samples are no pictures. Raises InputError."""
+        return None
+
+    def find(self, samples: Samples, row: int, name: str, config: Config, acquisition: Config) -> pd.DataFrame:
+        """What one of `finders` marks in a sample: one row per mark, columns `y_px`, `x_px` and what else it tells.
+
+        Raises InputError.
+        """
+        return pd.DataFrame({"y_px": [], "x_px": []}, dtype=float)
+
+    def true_marks(self, samples: Samples, row: int) -> pd.DataFrame | None:
+        """Columns `y_px` and `x_px` of what is truly there, None where that is not known.
+
+        By default list cells `true_y_px` and `true_x_px` of the samples' table.
+        """
+        if not {"true_y_px", "true_x_px"} <= {*samples.table.columns}:
+            return None
+        y, x = samples.table["true_y_px"].iloc[row], samples.table["true_x_px"].iloc[row]
+        known = np.ndim(y) == 1 and np.ndim(x) == 1
+        return pd.DataFrame({"y_px": np.asarray(y, float), "x_px": np.asarray(x, float)}) if known else None
+
+    def compare_marks(self, found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
+        """How marks of one sample agree: n_common, n_only_found, n_only_wanted, and precision, recall, f1 (0 to 1, or NaN)."""
+        return {}
+
+    def suggest_mask(self, samples: Samples, acquisition: Config, report: Callable[[float, str], None]) -> np.ndarray | None:
+        """Pixels (H, W) bool, True where good, as these samples of one run tell; None where the task cannot tell.
+
+        `report` gets the share done, 0 to 1, and a text. Raises InputError.
+        """
+        return None
+
+    def mask_settings(self, path: Path) -> dict[str, Any]:
+        """Fields of Acquisition that have a drawn mask used: an HDF5 file with /mask, 1 = good."""
+        return {}
 
     def calibrate(self, samples: Samples, acquisition: Config, rng: np.random.Generator) -> Calibration | None:
         """Simulator settings that match these real samples; None where a task has no such step."""
@@ -421,9 +309,34 @@ class Task(ABC):
         """Further facts from calibration samples, once, with the calibrated network: cut-offs and what they promise."""
         return {}
 
+    def asked(self, config: TrainConfig) -> dict[str, Any]:
+        """The facts that `certify` reads, from the fields named in `decides`. Raises InputError where they make no sense."""
+        return {}
+
+    def redecided(self, predicted: pd.DataFrame) -> pd.DataFrame:
+        """Predictions of the model at hand, made under another certificate, as its present facts decide them."""
+        return predicted
+
+    def joined(self, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Facts of a joint sheet, from those of its runs, the folds of one training. Raises InputError where they do not fit."""
+        return dict(folds[0])
+
     def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:
         """Network inputs of n samples like those of the run at hand, to check an exported graph with."""
         return self.tensors(self.simulate(self.Simulation(), n, rng))
+
+    # --- things within samples ----------------------------------------------------------------------------------
+    def parts(self, samples: Samples) -> Samples:
+        """What the network judges one by one: by default the samples; else things in them, of row `of` of the samples."""
+        return samples
+
+    def whole(self, judged: pd.DataFrame, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """One row per sample from the predicted values of its parts, and those parts that are worth keeping, with column `of`."""
+        return judged, pd.DataFrame()
+
+    def write_prediction(self, table: pd.DataFrame, judged: pd.DataFrame, samples: Samples, folder: Path) -> list[Path]:
+        """Further files of a prediction, beside predictions.csv: of the parts, for other programs. Each whole or not at all."""
+        return []
 
     # --- predict and score --------------------------------------------------------------------------------------
     @abstractmethod
@@ -447,8 +360,19 @@ class Task(ABC):
         """Columns of predictions.csv in order; the first is `file`, the last `note`."""
 
     @abstractmethod
-    def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
-        """Figures of a finished prediction."""
+    def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
+        """Figures of a finished prediction; `judged` are the parts of the samples, empty where the samples have none."""
+
+    def behind_panels(self, predicted: pd.DataFrame, samples: Samples) -> list[Panel]:
+        """What n samples look like that a reader picked in a table or figure, where panels say what is `behind` them."""
+        return []
+
+    def headline(self, row: pd.Series) -> list[tuple[str, str, str]]:
+        """Title, value and a line below it, for the few things that tell one predicted sample at a glance.
+
+        `row` is one of predictions.csv. Empty: every value with an interval is shown, as for any task that measures.
+        """
+        return []
 
     @abstractmethod
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:

@@ -27,9 +27,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from lib import lrfinder, tasks
-from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker
+from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
 from lib.model import load_into, physical, save_weights
-from lib.runs import Cancelled, Reporter, Run, Status, explain, find, write_atomic
+from lib.runs import TEST_ROW, Cancelled, Predictions, Reporter, Run, Status, explain, find, save_predictions, write_atomic
 from lib.task import Arrays, InputError, Metric, Split, Task, TrainConfig, TrainingData
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
@@ -37,6 +37,7 @@ STEPS_DOWN, STEP_FACTOR = 3, 0.1
 WARMUP_SHARE = 0.03  # of all optimiser steps
 CLIP_NORM = 1.0
 LAST = "last.ckpt"
+MOST_KEPT_BYTES = 32 * 2**20  # of test samples kept to be looked at
 
 OnProgress = Callable[[Status], None]
 Finish = Callable[[Run], str]  # what else belongs to a done run; returns what was wrong with it, empty where nothing was
@@ -120,13 +121,25 @@ def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, d
     extra = {"epoch": str(books.best_epoch), books.metric.name: value, "uncertainty": "calibrated on validation"}
     save_weights(run, network, extra)
     if learner.data.batches("calibration"):
-        promised = task.certify(*_predictions(learner, device, "calibration"))
-        learner.task = _informed(run, {**task.facts, **promised})
-    tables = dict(zip(("predicted.", "true.", "sample."), _predictions(learner, device, "test")))
-    buffer = io.BytesIO()
-    pd.concat([table.add_prefix(prefix) for prefix, table in tables.items()], axis=1).to_parquet(buffer)
-    write_atomic(run.folder / "test_predictions.parquet", buffer.getvalue())
+        found = _predictions(learner, device, "calibration")
+        learner.task = _informed(run, {**task.facts, **task.certify(*found)})
+        if task.decides:
+            save_predictions(run, "calibration", found)
+    found = _predictions(learner, device, "test")
+    save_predictions(run, "test", found)
+    _keep_behind(run, learner, found, reporter)
     reporter.log.info("done: best epoch %s, %s %s", books.best_epoch, books.metric.name, value)
+
+
+def _keep_behind(run: Run, learner: Learner, found: Predictions, reporter: Reporter) -> None:
+    """Keep the test samples that the sheet's panels point to, where they are few enough to keep."""
+    try:
+        rows = sorted({row for panel in learner.task.sheet_panels(*found) for rows in panel.behind for row in rows})
+        samples = pick(learner.data, "test", rows, MOST_KEPT_BYTES)
+        if samples is not None:
+            run.save_test_samples(samples.with_columns(**{TEST_ROW: rows}))
+    except Exception:  # the model is safe, and its sheet can do without
+        reporter.log.exception("the samples behind the sheet were not kept")
 
 
 def _validation_outputs(learner: Learner, device: torch.device) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -141,7 +154,7 @@ def _validation_outputs(learner: Learner, device: torch.device) -> tuple[torch.T
     return torch.cat(outputs), {key: torch.cat([part[key] for part in targets]) for key in targets[0]}
 
 
-def _predictions(learner: Learner, device: torch.device, split: Split) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _predictions(learner: Learner, device: torch.device, split: Split) -> Predictions:
     """Predicted and true values, and the samples' own table with the baselines: one row per sample of the split."""
     task, network = learner.task, learner.network.to(device)
     parts: list[tuple[pd.DataFrame, ...]] = []

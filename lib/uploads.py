@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
@@ -64,7 +64,7 @@ def expand(sources: Iterable[Path | File], suffixes: Sequence[str], folder: Path
             if path.is_dir():
                 _walk(path, name, suffixes, found)
             elif not path.is_file():
-                found.failures.append((name, "there is no such file or folder. Check the path."))
+                found.failures.append((name, Phrase("there is no such file or folder. Check the path.")))
             elif Path(name).suffix.lower() == ".zip":
                 target = folder / f"archive-{number}"
                 target.mkdir()
@@ -72,9 +72,11 @@ def expand(sources: Iterable[Path | File], suffixes: Sequence[str], folder: Path
             else:
                 found.files.append((path, name))
         except InputError as error:
-            found.failures.append((name, f"{error.problem}. {error.remedy}"))
+            found.failures.append((name, error.clause()))
         except OSError as error:
-            found.failures.append((name, f"it could not be opened ({error.strerror or error}). Check the path and the disk."))
+            found.failures.append(
+                (name, Phrase("it could not be opened ({why}). Check the path and the disk.", why=error.strerror or error))
+            )
     found.files = _told_apart(found.files)
     return found
 
@@ -112,9 +114,11 @@ def _walk(folder: Path, name: str, suffixes: Sequence[str], found: Expansion) ->
         if path.suffix.lower() in suffixes:
             found.files.append((path, shown))
         else:
-            found.skipped.append((shown, f"not one of {_listed(suffixes)}"))
+            found.skipped.append((shown, Phrase("not one of {kinds}", kinds=_listed(suffixes))))
     if len(found.files) == before:
-        raise InputError(name, f"the folder holds no {_listed(suffixes)} file", "Choose the folder with the measurements.")
+        raise InputError(
+            name, Phrase("the folder holds no {kinds} file", kinds=_listed(suffixes)), "Choose the folder with the measurements."
+        )
 
 
 def unzip(path: Path, name: str, suffixes: Sequence[str], folder: Path, found: Expansion, limits: Limits = LIMITS) -> None:
@@ -138,12 +142,18 @@ def _check_archive(archive: zipfile.ZipFile, name: str, limits: Limits) -> list[
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if not entries:
         raise InputError(name, "the archive is empty", "Put the measurement files into it and try again.")
-    split = "Split it into smaller archives, or unpack it and give the folder."
+    split = Phrase("Split it into smaller archives, or unpack it and give the folder.")
     if len(entries) > limits.entries:
-        raise InputError(name, f"the archive has {len(entries)} entries; at most {limits.entries} are taken", split)
+        raise InputError(
+            name, Phrase("the archive has {n} entries; at most {most} are taken", n=len(entries), most=limits.entries), split
+        )
     total = sum(entry.file_size for entry in entries)
     if total > limits.total_bytes:
-        raise InputError(name, f"the archive unpacks to {_size(total)}; at most {_size(limits.total_bytes)} are taken", split)
+        raise InputError(
+            name,
+            Phrase("the archive unpacks to {size}; at most {most} are taken", size=_size(total), most=_size(limits.total_bytes)),
+            split,
+        )
     return entries
 
 
@@ -167,9 +177,9 @@ def _extract(
         if problem:
             found.failures.append((shown, problem))
         elif suffix in ARCHIVES and suffix not in suffixes:
-            found.skipped.append((shown, "an archive inside an archive is not opened; unpack it first"))
+            found.skipped.append((shown, Phrase("an archive inside an archive is not opened; unpack it first")))
         elif suffix not in suffixes:
-            found.skipped.append((shown, f"not one of {_listed(suffixes)}"))
+            found.skipped.append((shown, Phrase("not one of {kinds}", kinds=_listed(suffixes))))
         else:
             target = folder / f"{number:05d}{suffix}"
             problem = _unpack(archive, entry, target, min(budget, limits.file_bytes), limits)
@@ -185,19 +195,26 @@ def _refusal(entry: zipfile.ZipInfo, parts: tuple[str, ...], limits: Limits) -> 
     """Why an entry is not unpacked, as a sentence; empty where nothing speaks against it."""
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if not parts or parts[0] == "/" or ".." in parts or re.match(r"[A-Za-z]:", parts[0]):
-        return "its name leads out of the archive. It was not unpacked; make the archive anew with plain names."
+        return Phrase("its name leads out of the archive. It was not unpacked; make the archive anew with plain names.")
     if kind not in (0, stat.S_IFREG):
-        return "it is a link or a special file. It was not unpacked; put the file itself into the archive."
+        return Phrase("it is a link or a special file. It was not unpacked; put the file itself into the archive.")
     if entry.flag_bits & 0x1:
-        return "it is encrypted. Make the archive anew without a password."
+        return Phrase("it is encrypted. Make the archive anew without a password.")
     if entry.file_size > limits.file_bytes:
-        return f"it unpacks to {_size(entry.file_size)}; at most {_size(limits.file_bytes)} are taken. Split the file."
+        return Phrase(
+            "it unpacks to {size}; at most {most} are taken. Split the file.",
+            size=_size(entry.file_size),
+            most=_size(limits.file_bytes),
+        )
     return _bomb(entry.file_size, entry.compress_size, limits)
 
 
 def _bomb(unpacked: int, packed: int, limits: Limits) -> str:
     if unpacked > limits.ratio_from_bytes and unpacked > limits.ratio * max(1, packed):
-        return f"it unpacks to more than {limits.ratio} times its size, as a decompression bomb does. Give the file unpacked."
+        return Phrase(
+            "it unpacks to more than {most} times its size, as a decompression bomb does. Give the file unpacked.",
+            most=limits.ratio,
+        )
     return ""
 
 
@@ -207,14 +224,16 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most
         with archive.open(entry) as packed, target.open("wb") as unpacked:
             for written in _copy(packed, unpacked):
                 if written > most:
-                    return f"with it the archive unpacks to more than {_size(limits.total_bytes)}. Split the archive."
+                    return Phrase(
+                        "with it the archive unpacks to more than {most}. Split the archive.", most=_size(limits.total_bytes)
+                    )
                 if problem := _bomb(written, entry.compress_size, limits):
                     return problem
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
-        return "it is damaged in the archive, or packed in a way that is not supported. Make the archive anew."
+        return Phrase("it is damaged in the archive, or packed in a way that is not supported. Make the archive anew.")
     except OSError as error:
         free = _size(shutil.disk_usage(target.parent).free)
-        return f"it could not be unpacked ({error.strerror or error}; {free} free on the disk)."
+        return Phrase("it could not be unpacked ({why}; {free} free on the disk).", why=error.strerror or error, free=free)
     return ""
 
 

@@ -12,6 +12,7 @@ import lib.tasks
 from lib.task import Task
 
 TOY_TASKS = Path(__file__).parent / "toy" / "tasks"
+TOY_PLATES = Path(__file__).parent / "toy" / "plates"
 
 
 @pytest.fixture
@@ -31,6 +32,16 @@ def toy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_TASKS)])
     _forget()
     yield lib.tasks.get("toy")
+    _forget()
+
+
+@pytest.fixture
+def dots(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    """The toy task whose samples are pictures, found as `toy` is."""
+    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_PLATES))
+    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_PLATES)])
+    _forget()
+    yield lib.tasks.get("dots")
     _forget()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -109,16 +110,26 @@ def test_pixel_axes_are_square_and_point_down():
     assert fig.layout.xaxis.title.text is None
 
 
-def test_a_film_has_every_frame_and_keeps_what_lies_over_it():
-    stack = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
-    film = figures.animation(figures.Film(stack, 2), labels=["0 ms", "10 ms", "20 ms"])
-    film.add_scatter(x=[1], y=[2])
-    assert [picture(frame.data[0])[::2, ::2].tolist() for frame in film.frames] == stack.tolist()
-    assert all(tuple(frame.traces) == (0,) for frame in film.frames)
-    slider = film.layout.sliders[0]
-    assert [step.label for step in slider.steps] == ["0 ms", "10 ms", "20 ms"]
-    assert [step.args[0][0] for step in slider.steps] == [frame.name for frame in film.frames]
-    assert len(film.layout.updatemenus[0].buttons) == 2
+@pytest.mark.parametrize("columns", [2, 8])
+def test_a_reel_holds_every_frame_where_a_player_looks_for_it(columns: int):
+    frames = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    reel = figures.reel(frames, "clip", zoom=2, columns=columns)
+    sheet = np.asarray(Image.open(io.BytesIO(reel.png), formats=["PNG"]))
+    assert (reel.width_px, reel.height_px, reel.title, reel.zoom) == (5, 4, "clip", 2)
+    for number, frame in enumerate(frames):
+        top = number // reel.columns * (reel.height_px + reel.gap_px)
+        left = number % reel.columns * (reel.width_px + reel.gap_px)
+        np.testing.assert_array_equal(sheet[top : top + 4, left : left + 5], frame)
+    assert sheet.shape == ((9, 11) if columns == 2 else (4, 17))
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_a_themed_text_draws_the_same_as_a_themed_figure(mode: figures.Mode):
+    fig = figures.figure(xaxis_title="t (s)").add_scatter(x=np.array([1.0, np.nan]), y=[3, 4])
+    told = json.loads(figures.themed_json(fig, mode, uirevision="here"))
+    drawn = figures.themed(fig, mode).update_layout(uirevision="here")
+    assert told == json.loads(drawn.to_json()) and told["data"][0]["y"] == [3, 4]
+    assert fig.layout.uirevision is None
 
 
 def test_curves_show_both_losses_and_the_best_epoch():

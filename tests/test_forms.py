@@ -174,3 +174,74 @@ def test_first_preset_hidden_fields_and_offered_choices() -> None:
     assert "knobs.gain" not in {field.key for field in form.number_input}
     form.selectbox(key="knobs.note").set_value("b").run()
     assert form.session_state["result"]["note"] == "b"
+
+
+# --- what chosen files offer ------------------------------------------------------------------------------------------
+class Picked(Config):
+    """Fields that name parts of a file."""
+
+    label: str = option("", "Column to learn", group="data")
+    extra: tuple[str, ...] = option((), "Columns of numbers", group="data")
+    mode: Literal["apart", "joined"] = option("apart", "Several files at once", group="data")
+
+
+def picking() -> None:
+    import streamlit as st
+
+    from lib.task import Choices
+    from lib.ui.forms import config_form
+    from tests.test_forms import Picked
+
+    offers = Choices(*st.session_state.get("offers", ({"label": (), "extra": ()}, {})))
+    st.session_state["result"] = config_form(Picked, "picked", offers=offers)
+
+
+FILES = {"label": ("grade", "brix", "-"), "extra": ("grade", "brix", "-")}
+READ = (FILES, {"label": "grade", "extra": "brix, pH", "mode": "joined"})
+
+
+@pytest.fixture
+def picked() -> AppTest:
+    page = AppTest.from_function(picking, default_timeout=20)
+    page.session_state["offers"] = READ
+    return page.run()
+
+
+def test_columns_are_picked_and_the_suggested_one_stands_there(picked: AppTest) -> None:
+    label, extra = picked.selectbox(key="picked.label"), picked.multiselect(key="picked.extra")
+    assert label.options == ["grade (suggested)", "grade", "brix", "none"] and label.value == ""
+    assert extra.options == ["grade", "brix", "none"] and extra.proto.placeholder == "brix, pH (suggested)"
+    assert picked.selectbox(key="picked.mode").options == ["apart", "joined (suggested)"]
+    assert picked.session_state["result"] == defaults(Picked)  # empty stands for what is suggested
+
+
+def test_a_picked_column_stays_when_other_files_are_chosen_and_says_that_it_is_not_there(picked: AppTest) -> None:
+    picked.selectbox(key="picked.label").set_value("brix").run()
+    picked.multiselect(key="picked.extra").set_value(["grade", "brix"]).run()
+    assert picked.session_state["result"] == {"label": "brix", "extra": ("grade", "brix"), "mode": "apart"}
+    picked.session_state["offers"] = ({"label": ("class",), "extra": ("class",)}, {"label": "", "extra": ""})
+    picked.run()
+    assert picked.selectbox(key="picked.label").options == ["none", "class", "brix (not in these files)"]
+    assert picked.session_state["result"] == {"label": "brix", "extra": ("grade", "brix"), "mode": "apart"}
+    assert picked.multiselect(key="picked.extra").options[1:] == ["grade (not in these files)", "brix (not in these files)"]
+
+
+def test_none_overrides_a_suggestion_and_is_only_offered_beside_one(picked: AppTest) -> None:
+    picked.selectbox(key="picked.label").set_value("-").run()
+    assert picked.session_state["result"]["label"] == "-"
+    picked.session_state["offers"] = (FILES, {"label": "", "extra": ""})
+    picked.session_state["picked:fill"] = {"label": ""}
+    picked.run()
+    assert picked.selectbox(key="picked.label").options == ["none", "grade", "brix"]
+
+
+def test_without_files_names_can_be_typed_and_a_recipe_fills_them(picked: AppTest) -> None:
+    picked.session_state["offers"] = ({"label": (), "extra": ()}, {})
+    picked.session_state["picked:fill"] = {"label": "lot", "extra": ["a, b", "c"]}
+    picked.run()
+    assert picked.session_state["result"] == {"label": "lot", "extra": ("a, b", "c"), "mode": "apart"}
+    assert picked.selectbox(key="picked.label").proto.accept_new_options
+    picked.session_state["picked:fill"] = {"label": "", "extra": "a, c"}
+    picked.run()
+    assert picked.session_state["result"] == {"label": "", "extra": ("a", "c"), "mode": "apart"}
+    assert picked.selectbox(key="picked.label").options == ["as the file suggests"]

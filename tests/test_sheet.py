@@ -221,3 +221,10 @@ def test_the_pdf_has_pages_with_drawn_figures(toy: Task, tmp_path: Path):
     bare = [panel for panel in map(Panel.from_json, sheet.build(run)["panels"]) if isinstance(panel.content, pd.DataFrame)]
     without = report.pdf(report.page("Toy", {}, bare, kicker=""), "page")
     assert len(content) > len(without) + 10_000
+
+
+def test_words_of_a_table_are_whole_where_they_fit_and_broken_where_they_cannot() -> None:
+    few = pd.DataFrame({"truth": ["CROCHET11"], "score of the answer, mean (%)": [92.51234567890123]})
+    wide = pd.DataFrame({f"column {k}": ["a/path/without/any/space.parquet"] for k in range(4)})
+    pages = [report.page("t", {}, [Panel("a", "A", table)], kicker="k") for table in (few, wide)]
+    assert ['class="scroll whole"' in page for page in pages] == [True, False]

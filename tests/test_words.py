@@ -7,6 +7,7 @@ from tables of words, which are listed here by name, and from the task's setting
 from __future__ import annotations
 
 import ast
+import copy
 import json
 import re
 from collections.abc import Iterator
@@ -17,15 +18,27 @@ from string import Formatter
 import pandas as pd
 import pytest
 
-from lib import sheet, tasks
+from lib import sheet, splits, tasks
 from lib.task import Task
 from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
-from lib.ui import actions, clean, columns, context, curves, files, forms, home, theme
-from lib.words import LANGUAGES, core, english, speaker
+from lib.ui import actions, clean, columns, context, curves, files, forms, home, look, theme
+from lib.words import LANGUAGES, Phrase, core, english, from_plain, plain, speaker, spoken
 
 ROOT = Path(__file__).parents[1]
 UI = ROOT / "lib" / "ui"
-CORE = [ROOT / "lib" / name for name in ("sheet.py", "report.py", "predict.py")]
+CORE = [
+    ROOT / "lib" / f"{name}.py" for name in ("sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player")
+]
+PLAYER = ROOT / "lib" / "player.py"  # on pages too
+# What a split keeps together, in sentences on it, and its parts.
+UNITS = {f"{unit}{s}" for unit in ("row", "group", "specimen", "instrument", "day") for s in ("", "s")}
+PARTS = {"train", "validation", "calibration", "test"}
+# Files of a task that refuse what users bring: each of their sentences is in the catalogues, those of the others may be.
+REFUSING = {
+    "spectra": (
+        "arrays", "axes", "columns", "delimited", "files", "hdf5", "join", "original", "parquet", "rows", "tabular", "targets",
+    ),
+}  # fmt: skip
 OTHERS = [code for code in LANGUAGES if code != "en"]
 TRANSLATED = [name for name in tasks.names() if len(tasks.get(name).languages()) > 1]
 # Functions of streamlit whose first argument a reader sees, and arguments that are seen in any of them.
@@ -39,8 +52,11 @@ SHOWN_BY_NAME = {"help", "placeholder", "label", "text", "alt"}
 
 # --- what is said -----------------------------------------------------------------------------------------------------
 def _is_speaker(call: ast.Call) -> bool:
-    name = call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
-    return name in ("say", "t") and bool(call.args)
+    return _name(call) in ("say", "t", "tell", "Phrase") and bool(call.args)
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -75,11 +91,19 @@ def said_in(paths: tuple[Path, ...]) -> frozenset[str]:
     )
 
 
+@cache
+def refused_in(paths: tuple[Path, ...]) -> frozenset[str]:
+    """Every literal problem and remedy of an error that these files raise; those with values are phrases."""
+    calls = [node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+    errors = [call for call in calls if _name(call) in ("InputError", "BadCell")]
+    return frozenset(text for call in errors for node in call.args[1:3] for text in _literals(node))
+
+
 def ui_tables() -> set[str]:
     """Words that pages say by a variable."""
     titles = [title for title, _ in (*context.STAGES.values(), *actions.BUTTONS.values())]
     planned = [text for pair in home.PLANNED.values() for text in pair]
-    choices = [*clean.VIEWS, *clean.SHOWN, *clean.PICKS, files.UPLOAD, files.FOLDER, files.SAMPLE]
+    choices = [*look.MODES, *clean.VIEWS, *clean.SHOWN, *clean.PICKS, files.UPLOAD, files.FOLDER, files.SAMPLE]
     return {
         *titles, *planned, *choices, *forms.GROUP_TITLES.values(), forms.EMPTY, *columns.OWN, *curves.LOSSES.values(),
         *theme.STATES,
@@ -88,7 +112,7 @@ def ui_tables() -> set[str]:
 
 def task_texts(task: Task) -> set[str]:
     """Texts of a task that its pages say: of its settings, its labels and itself."""
-    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training)
+    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training, *task.finders.values())
     entries = [entry for config in configs for entry in forms.entries(config)]
     groups = {entry.group for entry in entries} - set(forms.GROUP_TITLES)
     return {
@@ -100,9 +124,11 @@ def task_texts(task: Task) -> set[str]:
 
 def task_names(task: Task) -> set[str]:
     """Names that may be translated, or stay as they are: choices, presets and what stands in a task's own tables."""
-    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training)
+    configs = (task.Simulation, task.Acquisition, task.Rules, task.Training, *task.finders.values())
     choices = {str(choice) for config in configs for entry in forms.entries(config) for choice in entry.choices}
-    return choices | set(task.simulation_presets) | set(task.training_presets) | OWN_TABLES.get(task.name, set())
+    return (
+        choices | set(task.finders) | set(task.simulation_presets) | set(task.training_presets) | OWN_TABLES.get(task.name, set())
+    )
 
 
 OWN_TABLES = {
@@ -137,19 +163,26 @@ def check(path: Path, needed: set[str], allowed: set[str] = frozenset()) -> None
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_the_pages_say_everything(language: str) -> None:
-    check(UI / f"{language}.json", set(said_in(tuple(sorted(UI.glob("*.py"))))) | ui_tables())
+    check(UI / f"{language}.json", set(said_in((PLAYER, *sorted(UI.glob("*.py"))))) | ui_tables())
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_sheets_and_reports_say_everything(language: str) -> None:
-    check(ROOT / "lib" / f"{language}.json", set(said_in(tuple(CORE))) | {sheet.UNSEEN})
+    check(
+        ROOT / "lib" / f"{language}.json",
+        set(said_in(tuple(CORE))) | refused_in(tuple(CORE)) | {sheet.UNSEEN, sheet.UNSEEN_BY_FOLD},
+        UNITS | PARTS,
+    )
 
 
 @pytest.mark.parametrize("name", TRANSLATED)
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_task_with_a_catalogue_says_everything(name: str, language: str) -> None:
     task, folder = tasks.get(name), ROOT / "lib" / "tasks" / name
-    check(folder / f"{language}.json", set(said_in(tuple(sorted(folder.glob("*.py"))))) | task_texts(task), task_names(task))
+    files = tuple(sorted(folder.glob("*.py")))
+    refused = refused_in(tuple(folder / f"{part}.py" for part in REFUSING.get(name, ())))
+    needed = set(said_in(files)) | task_texts(task) | refused
+    check(folder / f"{language}.json", needed, task_names(task) | refused_in(files))
 
 
 def test_there_is_a_task_in_both_languages() -> None:
@@ -209,6 +242,24 @@ def test_what_a_catalogue_lacks_stays_english(tmp_path: Path) -> None:
     say = speaker("fr", path)
     assert say("{n} files", n=3) == "3 fichiers" and say("{n} files in {place}", n=3, place="a") == "3 files in a"
     assert speaker("en", path) is english and speaker("fr", tmp_path / "none.json") is english
+
+
+def test_a_phrase_is_its_english_text_and_can_be_said_later(tmp_path: Path) -> None:
+    path = tmp_path / "fr.json"
+    path.write_text('{"{n:,} rows of {what}": "{n:,} lignes de {what}", "spectra": "spectres"}', encoding="utf-8")
+    say = speaker("fr", path)
+    phrase = Phrase("{n:,} rows of {what}", n=1000, what=Phrase("spectra"))
+    assert phrase == "1,000 rows of spectra" and spoken(phrase, english, say) == "1,000 lignes de spectres"
+    stored = json.loads(json.dumps(plain(phrase)))
+    assert spoken(from_plain(stored), say) == spoken(copy.deepcopy(phrase), say) == "1,000 lignes de spectres"
+    name = Phrase("{n:,} rows of {what}", n=1, what="spectra")  # a value that is no phrase is somebody's own word
+    assert spoken(name, say) == "1 lignes de spectra" and spoken(Phrase("{n} more", n=2), say) == "2 more"
+
+
+def test_warnings_of_a_split_are_told_in_french() -> None:
+    classes, groups = ["a"] * 4 + ["b"] * 6, [1, 1, 1, 1, 2, 2, 3, 3, 4, 4]
+    told = [tasks.get("spectra").speaking("fr").tell(sentence) for sentence in splits.warnings_of(classes, groups, 5, "specimen")]
+    assert told[0].startswith("La classe a se confond") and told[1].startswith("La classe b a 3 spécimens, trop peu pour 5 plis")
 
 
 def test_braces_of_a_text_without_values_are_left_alone() -> None:

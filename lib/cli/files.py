@@ -20,6 +20,7 @@ from lib.uploads import expand
 if TYPE_CHECKING:  # it brings torch along, which takes seconds
     from lib.cleaning import Inspection
 
+UNFINISHED = ".unfinished"  # in the output of a prediction: what a call after an interruption need not do again
 MAX_SIMULATED_BYTES = 2 * 10**9
 
 
@@ -78,6 +79,7 @@ def predict(parsed: argparse.Namespace) -> int:
             run = runs.default_model(task.name)
     from lib import model as models
     from lib import predict as engine
+    from lib.kept import Kept
 
     with tempfile.TemporaryDirectory(prefix="lightbench-") as folder:
         found = expand(parsed.input, task.suffixes, Path(folder))
@@ -89,11 +91,15 @@ def predict(parsed: argparse.Namespace) -> int:
             def advance(share: float, _text: str) -> None:
                 bar.update(round(share * len(found.files)) - bar.n)
 
-            prediction = engine.predict_files(model, found.files, acquisition, advance, found.failures)
+            kept = Kept.of(parsed.output / UNFINISHED, run, acquisition.model_dump(mode="json"), found.files)
+            prediction = engine.predict_files(model, found.files, acquisition, advance, found.failures, kept)
     for path in engine.save(prediction, parsed.output):
         print(path)
+    kept.forget()
     for name, reason in found.skipped:
         print(f"skipped {name}: {reason}", file=sys.stderr)
+    for name, remark in prediction.remarks:
+        print(f"note: {name}: {remark}", file=sys.stderr)
     for name, sentence in prediction.failures:
         print(f"error: {name}: {sentence}", file=sys.stderr)
     print(f"{int(prediction.predicted.sum())} rows predicted with {run.task}/{run.id}; {len(prediction.failures)} files failed")
@@ -137,6 +143,8 @@ def clean(parsed: argparse.Namespace) -> int:
             seen = cleaning.inspect(task, found.files, known, advance)
         for name, sentence in [*seen.failures, *found.failures]:
             print(f"error: {name}: {sentence}", file=sys.stderr)
+        for name, remark in seen.remarks:
+            print(f"note: {name}: {remark}", file=sys.stderr)
         if seen.samples is None:
             raise InputError("--input", "none of it could be read", "Mend the files and try again.")
         kept, total = _write_kept(task, seen, rules, known, wanted, parsed.output)

@@ -50,13 +50,17 @@ def settings(config: type[Config], pairs: Sequence[str], preset: str | None, pre
         if preset not in presets:
             raise UsageError(f"preset {preset!r}: there is no such preset. Presets: {', '.join(presets) or 'none'}.")
         values |= presets[preset]
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise UsageError(f"--set {pair}: it has no =. Write KEY=VALUE; valid keys: {', '.join(config.model_fields)}.")
-        values[key.strip()] = value.strip()
+    values |= changes(pairs, f"; valid keys: {', '.join(config.model_fields)}")
     with usage():
         return config.parse(values)
+
+
+def changes(pairs: Sequence[str], hint: str = "") -> dict[str, str]:
+    """KEY=VALUE pairs as typed. Raises UsageError on one without =, followed by the hint."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UsageError(f"--set {pair}: it has no =. Write KEY=VALUE{hint}.")
+    return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def task_of(name: str) -> Task:

@@ -23,9 +23,11 @@ from lib.ui.calibrate import calibrate_section
 from lib.ui.columns import column_config
 from lib.ui.contact import PER_PAGE, compose, sheet_figure
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
-from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_skipped, zip_files, zip_folder
+from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_remarks, show_skipped, zip_files, zip_folder
 from lib.ui.forms import config_form, fill_form, spoken
-from lib.ui.overview import has_overview, show_overview
+from lib.ui.look import has_plates, look_view
+from lib.ui.offers import offered
+from lib.ui.overview import Made, has_overview, show_overview
 from lib.ui.panels import show_panels
 from lib.ui.predict import acquisition_form, acquisition_key
 from lib.ui.words import speaking, t
@@ -34,7 +36,7 @@ from lib.uploads import archive_names
 
 MAX_ZIP_BYTES = 1024**3
 TABLE_ROWS = 5000  # more make every click slow
-VIEWS, SHOWN, PICKS = ("Overview", "Contact sheet", "Table"), ("all", "kept", "dropped"), ("clicks", "a frame")
+VIEWS, SHOWN, PICKS = ("Overview", "Contact sheet", "Table", "Look"), ("all", "kept", "dropped"), ("clicks", "a frame")
 
 
 @dataclass
@@ -48,9 +50,11 @@ class Inspection:
     readings: pd.DataFrame
     failures: list[dict[str, str]]
     skipped: list[dict[str, str]]
+    remarks: list[dict[str, str]]  # what was done to make files fit
     raw: list[dict[str, str]]  # untouched originals: path, name, and file as in the readings
     hands: list[Hand] = field(default_factory=lambda: [{}])
     digests_: dict[str, str] = field(default_factory=dict)
+    made: Made = field(default_factory=dict)  # panels of the overview
 
     @property
     def hand(self) -> Hand:
@@ -107,25 +111,28 @@ def _load(task: Task, worker: WorkerLike) -> None:
     loaded: Inspection | None = st.session_state.get(_key(task, "inspection"))
     title = " · ".join([t("Files"), *([plain(loaded.source.label)] if loaded else [])])
     with st.expander(title, expanded=True, icon=":material/upload_file:"):
-        make = choose(task, _key(task, "files"))
-        acquisition = acquisition_form(task)
+        chosen = choose(task, _key(task, "files"))
+        acquisition = acquisition_form(task, offered(task, worker, chosen, _key(task, "offered")))
         running = busy(_key(task, "work"))
         pressed = st.button(
             t("Read the files"), type="primary", icon=":material/search_insights:", key=_key(task, "read"),
-            disabled=running or make is None or acquisition is None, help=None if make else t("Choose files first."),
+            disabled=running or chosen is None or acquisition is None, help=None if chosen else t("Choose files first."),
         )  # fmt: skip
         if loaded and acquisition is not None and acquisition != loaded.acquisition and not running:
             st.caption(":material/info: " + t("The instrument settings changed since these files were read."))
             if st.button(t("Read the same files again"), icon=":material/refresh:", key=_key(task, "again")):
                 _inspect(task, worker, loaded.source, acquisition)
-    if pressed and make is not None and acquisition is not None:
-        _inspect(task, worker, make(), acquisition)
+    if pressed and chosen is not None and acquisition is not None:
+        _inspect(task, worker, chosen.take(), acquisition)
 
 
 def _inspect(task: Task, worker: WorkerLike, source: Source, acquisition: dict[str, Any]) -> None:
     with st.spinner(t("Reading {files} …", files=plain(source.label)), show_time=True):
         folder = private_folder()
-        payload = {"task": task.name, "files": source.payload(), "acquisition": acquisition, "output": folder.name}
+        payload = {
+            "task": task.name, "files": source.payload(), "acquisition": acquisition, "output": folder.name,
+            "language": task.language,
+        }  # fmt: skip
         st.session_state.pop(_key(task, "refused"), None)
         st.session_state[_key(task, "asked")] = (source, acquisition, folder)
         begin(_key(task, "work"), worker, "inspect", payload, t("reading {files}", files=source.label))
@@ -141,8 +148,8 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
     path = Path(folder.name)
     raw = [{key: str(file[key]) for key in ("path", "name", "file")} for file in value["files"]]
     readings = pd.read_parquet(path / "readings.parquet")
-    skipped = list(value.get("skipped", []))
-    inspection = Inspection(source, acquisition, folder, Samples.load(path), readings, failures, skipped, raw)
+    skipped, remarks = list(value.get("skipped", [])), list(value.get("remarks", []))
+    inspection = Inspection(source, acquisition, folder, Samples.load(path), readings, failures, skipped, remarks, raw)
     st.session_state[_key(task, "inspection")] = inspection
     for stale in ("calibration", "applied"):
         st.session_state.pop(_key(task, stale), None)
@@ -152,9 +159,12 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
 
 
 # --- reviewing -------------------------------------------------------------------------------------------------------
+@st.fragment  # a slider need not wait for the files and their settings
+@guard()
 def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) -> None:
     """Rules, pictures and table, choice by hand, export, calibration."""
     show_failures(inspection.failures)
+    show_remarks(inspection.remarks)
     show_skipped(inspection.skipped)
     st.subheader(t("Rules"), anchor=False, divider="gray")
     left, right = st.columns([5, 4], gap="large")
@@ -167,7 +177,7 @@ def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) 
     with right:
         _counts(task, flags, keep, inspection.hand)
     st.subheader(t("Samples"), anchor=False, divider="gray")
-    _samples(task, inspection, task.Rules.parse(rules), flags, keep)
+    _samples(task, inspection, task.Rules.parse(rules), flags, keep, worker)
     st.subheader(t("Export"), anchor=False, divider="gray")
     _export(task, inspection, worker, rules, flags, keep)
     _recipe_upload(task)
@@ -202,9 +212,9 @@ def _counts(task: Task, flags: pd.DataFrame, keep: pd.Series, hand: Hand) -> Non
         st.caption(t("Changed by hand: {kept} kept, {dropped} dropped.", kept=kept_by_hand, dropped=dropped))
 
 
-def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFrame, keep: pd.Series) -> None:
+def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFrame, keep: pd.Series, worker: WorkerLike) -> None:
     """Overview, contact sheet or table; what is picked there can be kept, dropped and looked at."""
-    views = [view for view in VIEWS if view != "Overview" or has_overview(task)]
+    views = [view for view in VIEWS if {"Overview": has_overview, "Look": has_plates}.get(view, bool)(task)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = _one_of(t("View"), views, _key(task, "view"))
         show = _one_of(t("Show"), list(SHOWN), _key(task, "show")) if view != "Overview" else "all"
@@ -213,9 +223,12 @@ def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFr
     if not rows:
         empty_state(t("No sample is kept.") if show == "kept" else t("No sample is dropped."))
         return
+    if view == "Look":
+        look_view(task, worker, inspection.folder.name, inspection.samples, rows, inspection.acquisition)
+        return
     if view == "Overview":
         over = task.overview(inspection.samples, inspection.readings, keep, rules)
-        picked = show_overview(over, _key(task, "overview"), _turn(task))
+        picked = show_overview(task, over, _key(task, "overview"), _turn(task), inspection.made)
     elif view == "Table":
         picked = _table(task, inspection, rows, flags, keep)
     else:

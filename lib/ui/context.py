@@ -24,6 +24,7 @@ import streamlit as st
 from lib.runs import Run
 from lib.task import InputError, Task
 from lib.ui.words import language, t
+from lib.words import core, spoken
 
 PAGE_PATH = "page_path"
 PAGES_FOLDER = Path(__file__).resolve().parents[2] / "pages"
@@ -90,8 +91,9 @@ def guard() -> Iterator[None]:
 
 
 def show_error(error: InputError) -> None:
-    """What is wrong and what to do, as it stands: marks of Markdown in a file name are only letters."""
-    st.error(plain(str(error)), icon=":material/error:")
+    """What is wrong and what to do, in the reader's language: marks of Markdown in a file name are only letters."""
+    told = error.spoken(lambda text: spoken(text, core(language())))
+    st.error(plain(str(told)), icon=":material/error:")
 
 
 def plain(text: str) -> str:

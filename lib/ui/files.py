@@ -44,6 +44,14 @@ class Source:
         return [{"path": str(path), "name": name} for path, name in self.files]
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Files that were chosen but not yet taken: `identity` tells one choice from another, `take` makes the Source."""
+
+    identity: tuple[str, ...]
+    take: Callable[[], Source]
+
+
 def private_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder only this session knows, removed when nothing holds it any more."""
     return tempfile.TemporaryDirectory(prefix="lightbench-", ignore_cleanup_errors=True)
@@ -143,8 +151,8 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
-def choose(task: Task, key: str, *, offer_sample: bool = True) -> Callable[[], Source] | None:
-    """Widgets to choose files. Returns what makes the Source, None while nothing is chosen."""
+def choose(task: Task, key: str, *, offer_sample: bool = True) -> Chosen | None:
+    """Widgets to choose files; None while nothing is chosen."""
     places = [UPLOAD, FOLDER, SAMPLE] if offer_sample else [UPLOAD, FOLDER]
     where = st.segmented_control(
         t("Where are the files?"), places, default=UPLOAD, required=True, key=f"{key}-where", persist_state="session",
@@ -155,7 +163,7 @@ def choose(task: Task, key: str, *, offer_sample: bool = True) -> Callable[[], S
     if where == SAMPLE:
         names = ", ".join(path.name for path in task.example())
         st.caption(t("The sample that comes with Lightbench: {names}.", names=names or t("none")))
-        return lambda: sample(task)
+        return Chosen((SAMPLE,), lambda: sample(task))
     uploads = st.file_uploader(
         t("One or many files, or a ZIP of them: {kind}", kind=task.say(task.input_label)),
         accept_multiple_files=True,
@@ -165,10 +173,22 @@ def choose(task: Task, key: str, *, offer_sample: bool = True) -> Callable[[], S
             endings=", ".join([*task.suffixes, ".zip"]),
         ),
     )
-    return (lambda: uploaded(uploads)) if uploads else None
+    if not uploads:
+        st.session_state.pop(f"{key}-uploaded", None)
+        return None
+    identity = (UPLOAD, *(upload.file_id for upload in uploads))
+    return Chosen(identity, lambda: _uploaded_once(uploads, f"{key}-uploaded", identity))
 
 
-def _choose_folder(task: Task, key: str) -> Callable[[], Source] | None:
+def _uploaded_once(uploads: Sequence[Any], key: str, identity: tuple[str, ...]) -> Source:
+    """The uploads as files, written once however often they are asked for."""
+    kept_source: tuple[tuple[str, ...], Source] | None = st.session_state.get(key)
+    if kept_source is None or kept_source[0] != identity:
+        kept_source = st.session_state[key] = (identity, uploaded(uploads))
+    return kept_source[1]
+
+
+def _choose_folder(task: Task, key: str) -> Chosen | None:
     known = {name: f"{name} · {counted(n)}" for name, n in folders(task).items()}
     if not known:
         place = data_dir() / task.name
@@ -183,7 +203,7 @@ def _choose_folder(task: Task, key: str) -> Callable[[], Source] | None:
         persist_state="session",
         help=t("Subfolders are included. A path that leaves data/ is refused."),
     )
-    return (lambda: in_data(task, str(chosen))) if chosen else None
+    return Chosen((FOLDER, str(chosen)), lambda: in_data(task, str(chosen))) if chosen else None
 
 
 def counted(n: int) -> str:
@@ -198,6 +218,19 @@ def show_failures(failures: Sequence[dict[str, str]], shown: int = 5) -> None:
     if len(failures) > shown:
         with st.expander(t("{n} more files that could not be read", n=len(failures) - shown)):
             st.markdown("\n".join(f"- {plain(sentence(failure))}" for failure in failures[shown:200]))
+
+
+def show_remarks(remarks: Sequence[dict[str, str]], shown: int = 3) -> None:
+    """What was done to make files fit, a line for each file; the lines of many files on request."""
+    by_file: dict[str, list[str]] = {}
+    for remark in remarks:
+        by_file.setdefault(remark["file"], []).append(remark["remark"])
+    lines = [f"{plain(file)}: {plain('; '.join(told))}" for file, told in by_file.items()]
+    for line in lines[:shown]:
+        st.caption(f":material/healing: {line}")
+    if len(lines) > shown:
+        with st.expander(t("{files} more with remarks on how they were read", files=counted(len(lines) - shown))):
+            st.markdown("\n".join(f"- {line}" for line in lines[shown:200]))
 
 
 def show_skipped(skipped: Sequence[dict[str, str]]) -> None:

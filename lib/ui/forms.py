@@ -18,7 +18,7 @@ import streamlit as st
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from lib.task import Config, InputError
+from lib.task import NOTHING, Choices, Config, InputError
 from lib.ui.context import show_error
 from lib.ui.words import kept, t
 from lib.words import Say, english
@@ -138,6 +138,7 @@ def config_form(
     folded: Sequence[str] = (),
     hide: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] | None = None,
+    offers: Choices | None = None,
     first_preset: bool = False,
     sliders: bool = False,
     subject: str = "settings",
@@ -148,8 +149,8 @@ def config_form(
     `values` are starting values over the defaults; `first_preset` starts from the first preset. A preset sets its own
     keys and puts the keys that only its siblings set back to their defaults. `groups` shows only those groups, in that
     order; `folded` groups start closed; `hide` leaves fields out (they keep their starting value); `choices` offers
-    values for a text field; `sliders` draws log fields and fractions as sliders, for pages that redraw at once; `say` puts
-    labels, help, presets and choices into the reader's language.
+    values for a text field, `offers` those that chosen files have and suggest; `sliders` draws log fields and fractions as
+    sliders, for pages that redraw at once; `say` puts labels, help, presets and choices into the reader's language.
     """
     start = defaults(config_cls) | (dict(next(iter(presets.values()))) if presets and first_preset else {}) | dict(values or {})
     store: dict[str, Any] = st.session_state.setdefault(_store_key(key), start)
@@ -163,7 +164,8 @@ def config_form(
             with st.expander(group_title(group, say), expanded=group not in folded):
                 for entry, cell in zip(members, _cells(len(members), columns), strict=True):
                     with cell:
-                        store[entry.name] = _widget(entry, f"{key}.{entry.name}", store[entry.name], choices or {}, sliders, say)
+                        offer = _offer(entry, choices or {}, offers or Choices())
+                        store[entry.name] = _widget(entry, f"{key}.{entry.name}", store[entry.name], offer, sliders, say)
     if not presets:
         _reset_button(key, start)
     empty = [entry.label for entry in shown if store[entry.name] is None and not entry.optional]
@@ -254,12 +256,36 @@ def _cells(n: int, columns: int) -> list[Any]:
 
 
 # --- one widget ------------------------------------------------------------------------------------------------------
-def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[Any]], sliders: bool, say: Say) -> Any:
+@dataclass(frozen=True)
+class Offer:
+    """What one field may be picked from; `empty` says what it stands for when it is left empty."""
+
+    options: tuple[Any, ...]
+    empty: str
+    suggested: str = ""
+    known: bool = False  # the options are all that the chosen files have
+
+
+def _offer(entry: Entry, choices: Mapping[str, Sequence[Any]], offers: Choices) -> Offer | None:
+    """The options of a field, None for one that is typed."""
+    suggested = str(offers.suggested.get(entry.name, ""))
+    if entry.name in offers.offered:
+        found = offers.offered[entry.name]
+        options = tuple(option for option in found if option != NOTHING or suggested)
+        told = t("{name} (suggested)", name=suggested) if suggested else t("none")
+        read = entry.name in offers.suggested
+        return Offer(options, told if read else t("all") if found else t("as the file suggests"), suggested, bool(found))
+    if entry.kind == "choice" or entry.name in choices:
+        return Offer(tuple(choices.get(entry.name, entry.choices)), t("none"), suggested)
+    return None
+
+
+def _widget(entry: Entry, key: str, value: Any, offer: Offer | None, sliders: bool, say: Say) -> Any:
     """The widget of one field, holding `value` unless the user already changed it."""
     if key not in st.session_state:
         st.session_state[key] = value
-    if entry.kind == "choice" or entry.name in choices:
-        return _choice(entry, key, choices, say)
+    if offer is not None:
+        return _picks(entry, key, offer) if entry.kind == "list" else _choice(entry, key, offer, say)
     if entry.kind == "switch":
         return st.toggle(entry.label, key=key, help=entry.help)
     if entry.kind in ("text", "list"):
@@ -274,19 +300,42 @@ def _widget(entry: Entry, key: str, value: Any, choices: Mapping[str, Sequence[A
     return _number(entry, key)
 
 
-def _choice(entry: Entry, key: str, choices: Mapping[str, Sequence[Any]], say: Say) -> Any:
-    options = list(choices.get(entry.name, entry.choices))
+def _choice(entry: Entry, key: str, offer: Offer, say: Say) -> Any:
+    own = entry.kind == "text"  # the choices are only suggestions, and what is typed is a name
+    options = list(offer.options)
+    if offer.known and "" not in options:
+        options.insert(0, "")
     empty = [None] if entry.optional and None not in options else []
     if st.session_state[key] not in [*options, *empty]:
         options.append(st.session_state[key])
-    own = entry.kind == "text"  # the choices are only suggestions, and what is typed is a name
-
-    words = {None: t("automatic"), "": t("none")}
+    words = {None: t("automatic"), "": offer.empty, NOTHING: t("none")}
 
     def text(value: Any) -> str:
-        return words[value] if value in (None, "") else str(value) if own else say(str(value))
+        if value in words:
+            return words[value]
+        told = str(value) if own else say(str(value))
+        if offer.known and value not in offer.options:
+            return t("{name} (not in these files)", name=told)
+        return t("{name} (suggested)", name=told) if value == offer.suggested and not offer.known else told
 
+    st.session_state[key] = st.session_state[key]  # it stays chosen where the options have changed
     return st.selectbox(entry.label, [*empty, *options], key=kept(key), help=entry.help, format_func=text, accept_new_options=own)
+
+
+def _picks(entry: Entry, key: str, offer: Offer) -> list[str]:
+    """Several names from those that are offered, or typed; none chosen is what `offer.empty` says."""
+    held = st.session_state[key]
+    chosen = [part.strip() for part in held.split(",") if part.strip()] if isinstance(held, str) else [str(v) for v in held]
+    st.session_state[key] = chosen
+    options = list(dict.fromkeys([*map(str, offer.options), *chosen]))
+
+    def text(value: str) -> str:
+        lost = offer.known and value not in offer.options
+        return t("none") if value == NOTHING else t("{name} (not in these files)", name=value) if lost else value
+
+    return st.multiselect(
+        entry.label, options, key=kept(key), help=entry.help, format_func=text, accept_new_options=True, placeholder=offer.empty
+    )
 
 
 def _number(entry: Entry, key: str) -> float | int | None:

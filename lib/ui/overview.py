@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from lib.figures import themed
-from lib.task import Task, View
-from lib.ui.context import theme
-from lib.ui.panels import PAGE_FONT, show_panel
+from lib.task import Panel, Task, View
+from lib.ui.context import go_to, theme
+from lib.ui.forms import fill_form
+from lib.ui.panels import PAGE_FONT, numbers_of, show_panel
 from lib.ui.words import t
+
+MOST_MADE = 24  # panels kept for one set of files
+Made = dict[tuple[Hashable, ...], Panel]
 
 
 def has_overview(task: Task) -> bool:
@@ -21,19 +25,60 @@ def has_overview(task: Task) -> bool:
     return type(task).overview is not Task.overview
 
 
-def show_overview(views: Sequence[View], key: str, turn: int) -> list[int]:
-    """Choice of a view and the view; returns the rows picked in it. A new `turn` ends a selection."""
+def show_overview(task: Task, views: Sequence[View], key: str, turn: int, made: Made) -> list[int]:
+    """Choice of a view and the view; returns the rows picked in it. A new `turn` ends a selection.
+
+    `made` keeps panels of the files at hand.
+    """
     chosen: int = st.pills(  # by number: titles change with the language
         t("What to look at"), list(range(len(views))), default=0, required=True, key=f"{key}-view", persist_state="session",
         format_func=lambda number: views[number].title,
     )  # fmt: skip
-    panel = views[chosen].make()
+    view = views[chosen]
+    values = _picks(view, f"{key}-{chosen}")
+    panel = _panel(view, values, made)
     if isinstance(panel.content, go.Figure) and _pickable(panel.content):
         picked = _picked(panel.content, f"{key}-{chosen}-{turn}")
         st.caption(panel.explanation)
         return picked
     show_panel(replace(panel, title=""), f"{key}-{panel.key}")
+    _carried(task, view, values, key)
     return []
+
+
+def _picks(view: View, key: str) -> dict[str, str]:
+    """What the reader chose for a view that asks."""
+    if not view.picks:
+        return {}
+    cells = st.columns(len(view.picks))
+    return {
+        pick.name: cell.selectbox(pick.label, pick.values, key=f"{key}-{pick.name}", persist_state="session")
+        for pick, cell in zip(view.picks, cells)
+    }
+
+
+def _panel(view: View, values: Mapping[str, str], made: Made) -> Panel:
+    """The panel, made anew only where what it is made of has changed."""
+    if view.made_of is None:
+        return view.make(**values)
+    known = (view.title, view.made_of, *values.values())  # a title tells the language too
+    if known not in made:
+        while len(made) >= MOST_MADE:
+            made.pop(next(iter(made)))
+        with st.spinner(t("Computing …"), show_time=True):
+            made[known] = view.make(**values)
+    return made[known]
+
+
+def _carried(task: Task, view: View, values: Mapping[str, str], key: str) -> None:
+    """Buttons that open the Train page with what was chosen filled in."""
+    if not view.carry:
+        return
+    with st.container(horizontal=True):
+        for label, settings in view.carry.items():
+            if st.button(label, key=f"{key}-carry-{label}", icon=":material/model_training:"):
+                fill_form(f"{task.name}-train", settings(**values))
+                go_to(task.name, "train")
 
 
 def _pickable(figure: go.Figure) -> bool:
@@ -47,15 +92,4 @@ def _picked(figure: go.Figure, key: str) -> list[int]:
         drawn, theme=None, width="stretch", key=key, on_select="rerun", selection_mode=("points", "box", "lasso"),
         config={"displaylogo": False},
     )  # fmt: skip
-    return sorted(set(_rows(event["selection"]["points"])))
-
-
-def _rows(points: Sequence[dict[str, Any]]) -> list[int]:
-    """Row numbers that the points carry; Streamlit gives a single one as it is or in a list."""
-    found = []
-    for point in points:
-        value = point.get("customdata")
-        value = value[0] if isinstance(value, list | tuple) and value else value
-        if isinstance(value, int | float):
-            found.append(int(value))
-    return found
+    return sorted(set(numbers_of(event["selection"]["points"])))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from lib.figures import themed
-from lib.task import Panel, Picture
+from lib import player
+from lib.figures import themed, themed_json
+from lib.task import Film, Panel, Picture
 from lib.ui.context import guard, theme
+from lib.ui.live import bring_plotly, live_figure
+from lib.ui.words import speaking, t
 
 # Plotly's own menu: download as SVG, for papers; the logo and the selection tools only take room.
 PLOTLY_MENU: dict[str, Any] = {
@@ -19,51 +22,125 @@ PLOTLY_MENU: dict[str, Any] = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
     "toImageButtonOptions": {"format": "svg", "filename": "lightbench"},
 }
+MOUNT = "\nexport default ({parentElement, data}) => mount(parentElement, data);"
+_player = st.components.v2.component("film_player", css=player.style(), js=player.script() + MOUNT)
+SamplesBehind = Callable[[Sequence[int]], list[Panel]]  # what samples of these numbers look like; empty where not at hand
 PAGE_FONT = "'Source Sans', Inter, system-ui, sans-serif"  # the font that Streamlit brings along
 
 
-def show_figure(figure: go.Figure, key: str) -> None:
-    """One figure over the width of its column."""
-    drawn = themed(figure, theme()).update_layout(font_family=PAGE_FONT)
-    st.plotly_chart(drawn, theme=None, width="stretch", key=key, config=PLOTLY_MENU)
+def show_figure(figure: go.Figure, key: str, *, live: bool = False) -> None:
+    """One figure over the width of its column; a `live` one is redrawn in place."""
+    if live:
+        live_figure(themed_json(figure, theme(), font={"family": PAGE_FONT}, uirevision=key), key, PLOTLY_MENU)
+    else:
+        drawn = themed(figure, theme()).update_layout(font_family=PAGE_FONT)
+        st.plotly_chart(drawn, theme=None, width="stretch", key=key, config=PLOTLY_MENU)
 
 
-def show_panel(panel: Panel, key: str) -> None:
-    """One panel: its title, its content, what it tells."""
+def show_film(film: Film, key: str) -> None:
+    """A film to play; on a redraw it keeps its frame and plays on."""
+    _player(key=key, data=player.told(film, speaking()))
+
+
+def show_panel(panel: Panel, key: str, behind: SamplesBehind | None = None, *, live: bool = False) -> None:
+    """One panel: its title, its content, what it tells; with `behind`, a reader can pick the samples behind a row or point."""
     if panel.title:
         st.markdown(f"##### {panel.title}")
+    if panel.behind and behind is not None:
+        _show_pickable(panel, key, behind)
+        return
     if isinstance(panel.content, go.Figure):
-        show_figure(panel.content, key)
+        show_figure(panel.content, key, live=live)
     elif isinstance(panel.content, Picture):
         st.image(panel.content.png, width="stretch")
+    elif isinstance(panel.content, Film):
+        show_film(panel.content, key)
     elif isinstance(panel.content, pd.DataFrame):
-        st.dataframe(panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key, placeholder="–")
+        st.dataframe(
+            panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key, placeholder="–",
+            column_config=_room(panel.content),
+        )  # fmt: skip
     else:
         st.markdown(panel.content)
     if panel.explanation:
         st.caption(panel.explanation)
 
 
-def show_panels(panels: Sequence[Panel], key: str, columns: int = 2) -> None:
+@st.fragment
+def _show_pickable(panel: Panel, key: str, behind: SamplesBehind) -> None:
+    """A table or figure whose rows or points can be picked, then the samples behind them; a fragment: the page is not redrawn."""
+    if isinstance(panel.content, go.Figure):
+        drawn = themed(panel.content, theme()).update_layout(font_family=PAGE_FONT)
+        event: Any = st.plotly_chart(
+            drawn, theme=None, width="stretch", key=key, config=PLOTLY_MENU, on_select="rerun", selection_mode="points"
+        )
+        places = numbers_of(event["selection"]["points"])
+        hint = t("Press a point or bar to see the samples behind it.")
+    else:
+        event = st.dataframe(
+            panel.content, width="stretch", hide_index=True, key=key, placeholder="–", on_select="rerun",
+            selection_mode="single-row",
+        )  # fmt: skip
+        places = event["selection"]["rows"]
+        hint = t("Tick a row to see the samples behind it.")
+    st.caption(f"{panel.explanation} :material/touch_app: {hint}")
+    numbers = [number for place in places if place < len(panel.behind) for number in panel.behind[place]]
+    show_behind(list(dict.fromkeys(numbers)), key, behind)
+
+
+def show_behind(numbers: Sequence[int], key: str, behind: SamplesBehind) -> None:
+    """The samples of these numbers; nothing where there are no numbers, and a sentence where they are not at hand."""
+    if not numbers:
+        return
+    with st.container(border=True), guard():
+        found = behind(numbers)
+        if found:
+            show_panels(found, f"{key}-behind")
+        else:
+            st.caption(t("What was measured of these samples is not kept here, so it cannot be shown."))
+
+
+def numbers_of(points: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Numbers that picked points carry as `customdata`; Streamlit gives a single one as it is or in a list."""
+    found = []
+    for point in points:
+        value = point.get("customdata")
+        value = value[0] if isinstance(value, list | tuple) and value else value
+        if isinstance(value, int | float):
+            found.append(int(value))
+    return found
+
+
+def show_panels(
+    panels: Sequence[Panel], key: str, columns: int = 2, behind: SamplesBehind | None = None, *, live: bool = False
+) -> None:
     """Panels in a grid, `columns` side by side; a wide one takes the whole row. `key` must be unique on the page.
 
+    `live` is for panels that follow a slider: their figures are redrawn in place.
     A panel that cannot be drawn shows its own sentence and leaves the others alone.
     """
     row: list[Panel] = []
     for panel in [*panels, None]:
         if row and (panel is None or panel.wide or len(row) == columns):
-            _show_row(row, key, columns)
+            _show_row(row, key, columns, behind, live)
             row = []
         if panel is not None and panel.wide:
-            _show_row([panel], key, 1)
+            _show_row([panel], key, 1, behind, live)
         elif panel is not None:
             row.append(panel)
+    if live and any(isinstance(panel.content, go.Figure) for panel in panels):
+        bring_plotly()
 
 
-def _show_row(row: Sequence[Panel], key: str, columns: int) -> None:
+def _show_row(row: Sequence[Panel], key: str, columns: int, behind: SamplesBehind | None, live: bool) -> None:
     for panel, column in zip(row, st.columns(columns, gap="medium"), strict=False):
         with column, guard():
-            show_panel(panel, f"{key}-{panel.key}")
+            show_panel(panel, f"{key}-{panel.key}", behind, live=live)
+
+
+def _room(table: pd.DataFrame) -> dict[str, Any]:
+    """Names and values: the values get the room, because they are sentences."""
+    return {str(table.columns[0]): st.column_config.Column(width="medium")} if len(table.columns) == 2 else {}
 
 
 def _plain_index(table: pd.DataFrame) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import pandas as pd
 import streamlit as st
 
 from lib.runs import Run, list_runs
-from lib.task import Panel, Task
+from lib.task import NOTHING, Choices, Panel, Samples, Task
 from lib.ui.columns import HIGH, LOW, column_config, heading, interval, significant, value_columns, words_and_unit
 from lib.ui.commands import changed, command, show_command
 from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link, title_of
 from lib.ui.curves import words as in_words
-from lib.ui.files import Source, choose, private_folder, sample, show_failures, show_skipped, zip_files
+from lib.ui.files import Chosen, Source, choose, private_folder, sample, show_failures, show_remarks, show_skipped, zip_files
 from lib.ui.forms import config_form, spoken
-from lib.ui.panels import show_panels
+from lib.ui.offers import offered
+from lib.ui.panels import SamplesBehind, show_behind, show_panels
 from lib.ui.theme import number
 from lib.ui.words import kept, t
 from lib.ui.work import begin, busy, finished, warm_up
 from lib.words import LANGUAGES, Language
 
+TEXT = ("file", "sample", "predicted", "prediction_set", "decision", "note")  # columns that are text even where they hold digits
 ANSWER = ("predictions.csv", "figures.html", "panels.json")
 STYLED_ROWS = 2000
 TINTS = {"failed": "background-color: rgba(213, 94, 0, 0.18)", "outside": "background-color: rgba(197, 138, 0, 0.20)"}
@@ -36,12 +39,14 @@ class Outcome:
     """A finished prediction: the folder the worker wrote, and where its input came from."""
 
     source: Source
+    run: Run
     model: str
     folder: tempfile.TemporaryDirectory[str]
     table: pd.DataFrame
     panels: list[Panel]
     failures: list[dict[str, str]]
     skipped: list[dict[str, str]]
+    remarks: list[dict[str, str]]
     seconds: float
     command: str
     language: Language = "en"  # of notes and figures
@@ -62,30 +67,57 @@ def predict_page(task: Task, worker: WorkerLike) -> None:
             return
         warm_up(worker, task.name)
         run = _choose_model(task, models)
-        acquisition = acquisition_form(task)
-        _ask(task, worker, run, acquisition)
+        chosen = choose(task, f"{task.name}-predict", offer_sample=False)
+        acquisition = acquisition_form(task, offered(task, worker, chosen, f"{task.name}-predict-offered"))
+        _ask(task, worker, run, chosen, acquisition)
     with guard():
         if finished(_work_key(task), lambda value: _keep(task, value)):
             _show(task)
 
 
-def acquisition_form(task: Task) -> dict[str, Any] | None:
-    """What is known of the instrument, shared by the Clean and Predict pages; None where a value is wrong."""
-    with st.expander(t("What do you know of the instrument? All optional"), icon=":material/tune:"):
+def acquisition_form(task: Task, offers: Choices) -> dict[str, Any] | None:
+    """What is known of the instrument, shared by the Clean and Predict pages; None where a value is wrong.
+
+    `offers` is what the chosen files have to pick from.
+    """
+    title = t("What do you know of the instrument? All optional")
+    if offers.offered:
+        title = t("Which column is what, and what do you know of the instrument? All optional")
+    with st.expander(title, icon=":material/tune:"):
         text = t(
             "Type what you know and leave the rest empty: an empty field is estimated from your data, and the result says so. "
             "The values stand in the instrument's data sheet, in the acquisition software, or in the file's metadata; "
             "the ? beside a field says what it means."
         )
         st.caption(text)
-        values = config_form(task.Acquisition, acquisition_key(task), subject=t("instrument settings"), say=task.say)
+        if offers.suggested:
+            st.caption(t("Columns are picked from the chosen files. What is suggested is used, unless you choose another one."))
+        values = config_form(
+            task.Acquisition, acquisition_key(task), offers=offers, subject=t("instrument settings"), say=task.say
+        )
     if values is None:
         st.caption(":material/error: " + t("Mend the instrument settings above first."))
-    elif given := changed(task.Acquisition.parse(values)):
-        labels = {entry.name: entry.label for entry in spoken(task.Acquisition, task.say)}
-        words = [f"{labels[name]} {f'{value:g}' if isinstance(value, float) else value}" for name, value in given.items()]
-        st.caption(t("Given: {settings}", settings=plain(" · ".join(words))))
+        return None
+    given = changed(task.Acquisition.parse(values))
+    suggested = {name: words for name, words in offers.suggested.items() if words and name not in given}
+    if suggested:
+        st.caption(":material/auto_fix_high: " + t("Suggested: {settings}", settings=_listed(task, suggested)))
+    if given:
+        st.caption(t("Given: {settings}", settings=_listed(task, given)))
     return values
+
+
+def _listed(task: Task, settings: Mapping[str, Any]) -> str:
+    """Fields of Acquisition by their labels, with their values."""
+    labels = {entry.name: entry.label for entry in spoken(task.Acquisition, task.say)}
+    return plain(" · ".join(f"{labels[name]} {_worded(value)}" for name, value in settings.items()))
+
+
+def _worded(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_worded, value))
+    return f"{value:g}" if isinstance(value, float) else t("none") if value == NOTHING else str(value)
 
 
 def acquisition_key(task: Task) -> str:
@@ -134,14 +166,13 @@ def model_label(task: Task, run: Run) -> str:
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
-def _ask(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any] | None) -> None:
-    """File choice and the two buttons. `?sample=1` presses the sample button."""
-    make = choose(task, f"{task.name}-predict", offer_sample=False)
+def _ask(task: Task, worker: WorkerLike, run: Run, chosen: Chosen | None, acquisition: dict[str, Any] | None) -> None:
+    """The two buttons. `?sample=1` presses the sample button."""
     with st.container(horizontal=True, vertical_alignment="center"):
         running = busy(_work_key(task))
         go = st.button(
             t("Predict"), type="primary", key=f"{task.name}-predict-go", icon=":material/straighten:",
-            disabled=running or make is None or acquisition is None, help=None if make else t("Choose files first."),
+            disabled=running or chosen is None or acquisition is None, help=None if chosen else t("Choose files first."),
         )  # fmt: skip
         try_it = st.button(
             t("Try it with a sample"), key=f"{task.name}-predict-sample", icon=":material/science:",
@@ -154,8 +185,8 @@ def _ask(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any] |
     if linked or try_it:
         set_query("sample", "")  # the link asks once, and asks again when it is opened again
         _start(task, worker, run, acquisition, lambda: sample(task))
-    elif go and make is not None:
-        _start(task, worker, run, acquisition, make)
+    elif go and chosen is not None:
+        _start(task, worker, run, acquisition, chosen.take)
 
 
 def _start(task: Task, worker: WorkerLike, run: Run, acquisition: dict[str, Any], make: Callable[[], Source]) -> None:
@@ -183,14 +214,14 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
     """Put the worker's answer into the session, in place of the one before."""
     source, run, folder, line, said_in = st.session_state[f"{task.name}-predict-asked"]
     path = Path(folder.name)
-    text = {"file": str, "sample": str, "note": str}
+    text = dict.fromkeys(TEXT, str)
     table = pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False, na_values=[""])
     table["note"] = table["note"].fillna("")
     stored = json.loads((path / "panels.json").read_text(encoding="utf-8"))
     panels = [Panel.from_json(panel) for panel in (stored["panels"] if isinstance(stored, dict) else stored)]
     st.session_state[f"{task.name}-predict-outcome"] = Outcome(
-        source, model_label(task, run), folder, table, panels, list(value["failures"]), list(value.get("skipped", [])),
-        float(value["seconds"]), line, said_in,
+        source, run, model_label(task, run), folder, table, panels, list(value["failures"]), list(value.get("skipped", [])),
+        list(value.get("remarks", [])), float(value["seconds"]), line, said_in,
     )  # fmt: skip
 
 
@@ -216,9 +247,10 @@ def _show(task: Task) -> None:
             )
         )
     show_failures(outcome.failures)
+    show_remarks(outcome.remarks)
     show_skipped(outcome.skipped)
     if len(good) == 1:
-        _headline(task, good.iloc[0])
+        _headline(task.knowing(outcome.run.facts()), good.iloc[0])
     elif "in_domain" in good and not _truths(good["in_domain"]).all():
         outside = int((~_truths(good["in_domain"])).sum())
         text = t(
@@ -227,18 +259,45 @@ def _show(task: Task) -> None:
         )  # fmt: skip
         st.warning(text, icon=":material/warning:")
     _downloads(task, outcome)
+    behind = partial(samples_behind, task, outcome)
     if len(outcome.table) > 1 or good.empty:
-        _table(task, outcome.table)
+        _table(task, outcome.table, behind)
     if len(good):
-        show_panels(outcome.panels, f"{task.name}-predict-panels")
+        show_panels(outcome.panels, f"{task.name}-predict-panels", behind=behind)
     if len(outcome.table) == 1 and len(good):
         with st.expander(t("All values"), icon=":material/table_rows:"):
             _table(task, outcome.table)
     show_command(outcome.command)
 
 
+def samples_behind(task: Task, outcome: Outcome, numbers: Sequence[int]) -> list[Panel]:
+    """What samples look like, by their number among the rows that were predicted; empty where they are not kept."""
+    folder = Path(outcome.folder.name) / "samples"
+    if not folder.is_dir():
+        return []
+    predicted = outcome.table[states(outcome.table) != "failed"].reset_index(drop=True)
+    return task.knowing(outcome.run.facts()).behind_panels(predicted.iloc[list(numbers)], Samples.load(folder).take(numbers))
+
+
 def _headline(task: Task, row: pd.Series) -> None:
-    """The value of a single file, large, with its interval and unit."""
+    """The value of a single file, large, with its interval and unit; or what its task tells of it at a glance."""
+    told = task.headline(row)
+    for (title, value, below), cell in zip(told, st.columns(len(told)) if told else ()):
+        with cell.container(border=True, height="stretch"):
+            st.caption(title)
+            st.header(plain(value), anchor=False)
+            st.caption(below)
+    if not told:
+        _values(task, row)
+    note = plain(str(row.get("note", "")))
+    if "in_domain" in row.index and not _truths(pd.Series([row["in_domain"]])).iloc[0]:
+        text = t("**Outside what the model was trained for.** {note} Read the value with caution.", note=note)
+        st.warning(text, icon=":material/warning:")
+    elif note:
+        st.caption(f":material/info: {note}")
+
+
+def _values(task: Task, row: pd.Series) -> None:
     columns = [c for c in value_columns(list(map(str, row.index))) if pd.notna(row[c])]
     for column, cell in zip(columns, st.columns(max(len(columns), 1))):
         words, unit = words_and_unit(task, column)
@@ -246,12 +305,6 @@ def _headline(task: Task, row: pd.Series) -> None:
             st.caption(words, help=t("Column `{name}`", name=column))
             st.header(f"{significant(float(row[column]))} {unit}", anchor=False)
             st.markdown(f"{interval(row, column)} {unit} :gray[· {t('central 68 % interval')}]")
-    note = plain(str(row.get("note", "")))
-    if "in_domain" in row.index and not _truths(pd.Series([row["in_domain"]])).iloc[0]:
-        text = t("**Outside what the model was trained for.** {note} Read the value with caution.", note=note)
-        st.warning(text, icon=":material/warning:")
-    elif note:
-        st.caption(f":material/info: {note}")
 
 
 def _downloads(task: Task, outcome: Outcome) -> None:
@@ -273,7 +326,8 @@ def _everything(folder: Path) -> bytes:
     return zip_files((name, (folder / name).read_bytes()) for name in ANSWER if (folder / name).is_file())
 
 
-def _table(task: Task, table: pd.DataFrame) -> None:
+@st.fragment
+def _table(task: Task, table: pd.DataFrame, behind: SamplesBehind | None = None) -> None:
     """Every file with its outcome, each interval as one text; failed rows and rows outside the model's range are tinted."""
     shown = table.copy()
     values = value_columns(list(map(str, table.columns)))
@@ -296,7 +350,15 @@ def _table(task: Task, table: pd.DataFrame) -> None:
             t("68 % interval ({unit})", unit=unit), help=f"`{column + LOW}` – `{column + HIGH}`"
         )
     config["note"] = st.column_config.TextColumn(heading(task, "note"), width="large")
-    st.dataframe(data, column_config=config, hide_index=True, key=f"{task.name}-predict-table", width="stretch", placeholder="")
+    key = f"{task.name}-predict-table"
+    shape: Any = {"column_config": config, "hide_index": True, "width": "stretch", "placeholder": ""}
+    if behind is None or type(task).behind_panels is Task.behind_panels:
+        st.dataframe(data, key=key, **shape)
+        return
+    event: Any = st.dataframe(data, key=f"{key}-pick", on_select="rerun", selection_mode="single-row", **shape)
+    st.caption(":material/touch_app: " + t("Tick a row to see the samples behind it."))
+    place = (state != "failed").cumsum() - 1  # among the rows that were predicted
+    show_behind([int(place.iloc[row]) for row in event["selection"]["rows"] if state.iloc[row] != "failed"], key, behind)
 
 
 def states(table: pd.DataFrame) -> pd.Series:

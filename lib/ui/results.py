@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lib.runs import Run
+from lib.runs import TEST_ROW, Run, part
 from lib.task import InputError, Panel, Task
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import axis_title, monitor_curve, overlay, words
 from lib.ui.panels import show_figure, show_panels
-from lib.ui.rundata import Overview, differing, metrics_of, overviews, sheet_of, test_csv
+from lib.ui.promise import TURN, another_promise, joint_sheet
+from lib.ui.rundata import Overview, differing, export_name_of, metrics_of, overviews, sheet_of, test_csv
 from lib.ui.theme import duration, number
 from lib.ui.words import t
 from lib.words import core
@@ -36,7 +38,7 @@ def results_page(task: Task, jobs: Jobs, worker: WorkerLike) -> None:
     chosen = _choose(task, rows)
     if len(chosen) > 1:
         with guard():
-            _comparison(task, chosen)
+            _comparison(task, chosen, worker)
     elif chosen:
         with guard():
             _one(task, chosen[0], worker)
@@ -58,6 +60,7 @@ def runs_table(task: Task, rows: Sequence[Overview]) -> pd.DataFrame:
     """One row per run: name, model, state, best value, and only the settings that differ between the runs."""
     status = next((row.status for row in rows if row.status.metric), rows[0].status)
     best = t("best {value}", value=axis_title(status.metric, status.unit, task.say)) if status.metric else t("best")
+    exported = [export_name_of(row, task) for row in rows]
     table = pd.DataFrame(
         {
             t("run"): [row.name for row in rows],
@@ -70,6 +73,8 @@ def runs_table(task: Task, rows: Sequence[Overview]) -> pd.DataFrame:
         }
     )
     names = [name for name in differing(rows) if name not in ("model", "epochs", "start_from")][:SHOWN_SETTINGS]
+    if any(exported):
+        table[t("exported as")] = exported
     return table.assign(**{name: [_plain_cell(row.config.get(name)) for row in rows] for name in names})
 
 
@@ -88,10 +93,12 @@ def _choose(task: Task, rows: Sequence[Overview]) -> list[Overview]:
     table = runs_table(task, rows)
     event: Any = st.dataframe(
         table, hide_index=True, on_select="rerun", selection_mode="multi-row", selection_default=default,
-        key=f"runs-{hash(tuple(row.run.id for row in rows))}", height="auto" if len(rows) <= 8 else 330, placeholder="–",
+        key=f"runs-{hash(tuple(row.run.id for row in rows))}-{st.session_state.get(TURN, 0)}",
+        height="auto" if len(rows) <= 8 else 330, placeholder="–",
         column_config={
             t("run"): st.column_config.TextColumn(pinned=True, width="medium"),
             table.columns[2]: st.column_config.NumberColumn(format="%.4g", help=t("Best on validation, not the last")),
+            t("exported as"): st.column_config.TextColumn(width="medium"),
             t("made"): st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
         },
     )  # fmt: skip
@@ -115,9 +122,24 @@ def _one(task: Task, row: Overview, worker: WorkerLike) -> None:
         return
     _metrics(task, sheet["metrics"])
     with guard():
-        show_panels([Panel.from_json(panel) for panel in _panels(task, sheet)], f"sheet-{row.run.id}")
+        behind = partial(samples_behind, task, row.run)
+        show_panels([Panel.from_json(panel) for panel in _panels(task, sheet)], f"sheet-{row.run.id}", behind=behind)
+    if task.decides:
+        with st.expander(t("Decide by another promise"), icon=":material/balance:"), guard():
+            another_promise(task, row.run, worker)
     with st.expander(t("Where this model comes from"), icon=":material/fingerprint:"), guard():
         _provenance(task, sheet["provenance"])
+
+
+def samples_behind(task: Task, run: Run, numbers: Sequence[int]) -> list[Panel]:
+    """What test samples of these numbers look like, as far as they were kept with the run."""
+    samples, table = run.test_samples(), run.test_predictions()
+    if samples is None or table is None:
+        return []
+    kept = {int(number): place for place, number in enumerate(samples.table[TEST_ROW])}
+    found = [number for number in numbers if number in kept]
+    predicted = part(table.iloc[found], "predicted.").reset_index(drop=True)
+    return task.knowing(run.facts()).behind_panels(predicted, samples.take([kept[n] for n in found])) if found else []
 
 
 def _panels(task: Task, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -239,8 +261,10 @@ def make_file(task: Task, run: Run, worker: WorkerLike, op: str, form: str) -> t
 
 
 # --- several runs ----------------------------------------------------------------------------------------------------
-def _comparison(task: Task, rows: Sequence[Overview]) -> None:
+def _comparison(task: Task, rows: Sequence[Overview], worker: WorkerLike) -> None:
     st.subheader(t("{n} runs side by side", n=len(rows)), anchor=False)
+    if type(task).folds is not Task.folds:
+        joint_sheet(task, [row.run for row in rows], worker)
     labels = unique_labels(rows)
     st.markdown("##### " + t("Figures of merit on test samples, with 95 % intervals"))
     merits = merit_table(task, rows, labels)

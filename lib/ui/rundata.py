@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from lib.runs import Run, Status, list_runs
-from lib.task import TrainConfig
+from lib.task import InputError, Task, TrainConfig
 from lib.ui.context import Jobs
 from lib.ui.theme import duration, number
 from lib.ui.words import t
@@ -92,6 +92,13 @@ def sheet_of(run: Run) -> dict[str, Any] | None:
     return _sheet(str(run.folder), _changed(run.folder / "sheet.json"))
 
 
+def export_name_of(row: Overview, task: Task) -> str:
+    """What the exported model of a run is called in the lab, "" where its task gives no such name or the run has no model."""
+    if type(task).export_name is Task.export_name or not row.run.has_model():
+        return ""
+    return _export_name(str(row.run.folder), _changed(row.run.folder / "facts.json"), task)
+
+
 def test_csv(run: Run) -> bytes | None:
     """The test predictions as CSV, or None before the end of training."""
     stamp = _changed(run.folder / "test_predictions.parquet")
@@ -139,6 +146,15 @@ def _metrics(folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
 @st.cache_data(ttl=600, max_entries=8, show_spinner=False)
 def _sheet(folder: str, stamp: tuple[int, int]) -> dict[str, Any] | None:
     return Run(Path(folder)).sheet()
+
+
+@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
+def _export_name(folder: str, stamp: tuple[int, int], _task: Task) -> str:
+    run = Run(Path(folder))
+    try:
+        return _task.knowing(run.facts()).export_name(_task.Training.parse(run.config()))
+    except InputError:  # settings of another version, or a name that no file can have
+        return ""
 
 
 @st.cache_data(ttl=600, max_entries=4, show_spinner=False)

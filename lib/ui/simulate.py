@@ -52,7 +52,7 @@ def _workbench(task: Task) -> None:
                 st.info(text, icon=":material/arrow_back:")
                 return
             config = task.Simulation.parse(values)
-            show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels")
+            show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels", live=True)
         with left:
             _take_away(task, config, seed)
 

@@ -43,7 +43,7 @@ def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview
     key = f"{task.name}-train"
     offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
     if "data" in task.Training.model_fields:
-        offered["data"] = ["", *sets(task.name)]
+        offered |= {name: ["", *sets(task.name)] for name in ("data", "test_data") if name in task.Training.model_fields}
         _take_linked_set(key)
     values = config_form(
         task.Training, key, task.training_presets, columns=2, first_preset=True,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 
-from lib.task import Panel, Samples
+from lib.task import Film, Panel, Reel, Samples
 from lib.tasks.diffusion import estimators, sheet_views, views
 from lib.tasks.diffusion.config import SIMULATION_PRESETS, Simulation
 from lib.tasks.diffusion.simulate import simulate_clips
@@ -28,6 +30,18 @@ def checked(panels: list[Panel]) -> dict[str, Panel]:
 def figure(panel: Panel) -> go.Figure:
     assert isinstance(panel.content, go.Figure)
     return panel.content
+
+
+def film(panel: Panel) -> Film:
+    assert isinstance(panel.content, Film)
+    return panel.content
+
+
+def sheet(reel: Reel) -> np.ndarray:
+    """Frames (n, h, w) of a reel of 16."""
+    pixels = np.asarray(Image.open(io.BytesIO(reel.png), formats=["PNG"]))
+    rows = [pixels[r * (reel.height_px + 1) :][: reel.height_px] for r in range(2)]
+    return np.stack([row[:, c * (reel.width_px + 1) :][:, : reel.width_px] for row in rows for c in range(8)])
 
 
 def series(config: Simulation) -> Samples:
@@ -52,9 +66,24 @@ def test_simulation_panels(settings: dict[str, float]) -> None:
     config = Simulation(**settings)
     sample = simulate_clips(config, 1, np.random.default_rng(0), keep_path=True)
     panels = checked(views.simulation_panels(sample, config, series(config)))
-    assert set(panels) == {"clip", "path", "noiseless", "msd", "photons", "range", "settings"}
-    assert len(figure(panels["clip"]).frames) == 16
+    assert set(panels) == {"clip", "path", "msd", "photons", "range", "settings"}
+    clip = film(panels["clip"])
+    assert len(clip.labels) == 16 and clip.labels[2] == "0.02 s"
+    assert [(reel.width_px, reel.zoom) for reel in clip.reels] == [(64, 1), (64, 1), (256, 4)]
+    assert len(panels["clip"].to_json()["content"]["reels"][2]["png"]) < 200_000
     assert panels["range"].explanation.endswith("0.01, 1, 10 px²/frame.")
+
+
+def test_the_true_path_lies_on_the_light_of_every_frame_in_both_pictures() -> None:
+    config = Simulation(d_um2_s=0.5, background=0.0)
+    sample = simulate_clips(config, 1, np.random.default_rng(3), keep_path=True)
+    clip = film(checked(views.simulation_panels(sample, config, series(config)))["clip"])
+    (true,) = clip.marks
+    for reel in clip.reels[1:]:
+        for frame, ((x, y),) in zip(sheet(reel).astype(float) ** 2, true.points, strict=True):
+            rows, columns = np.indices(frame.shape)
+            centre = np.array([(frame * columns).sum(), (frame * rows).sum()]) / frame.sum()
+            assert (centre + 0.5) / reel.zoom - 0.5 == pytest.approx([x, y], abs=0.5)
 
 
 def test_msd_figure_draws_4dt() -> None:
@@ -74,7 +103,11 @@ def test_sample_panels_mark_the_molecule_in_every_frame_that_shows_it() -> None:
     samples = simulate_clips(Simulation(d_um2_s=0.2), 2, np.random.default_rng(0))
     panels = checked(views.sample_panels(samples, 1))
     assert set(panels) == {"frames", "path", "msd", "readings"}
-    assert len(figure(panels["frames"]).data[1].x) == 16
+    frames = film(panels["frames"])
+    assert frames.spread and all(len(points) == 1 for points in frames.marks[0].points) and len(frames.labels) == 16
+    picture = sheet(frames.reels[0])
+    for pixels, ((x, y),) in zip(picture, frames.marks[0].points, strict=True):
+        assert pixels[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].mean() > 2 * pixels.mean()
     assert samples.table["file"][1] in panels["frames"].title
 
 

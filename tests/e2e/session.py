@@ -29,6 +29,13 @@ QUIET = """([quiet_ms, patience_ms, call]) => {
   if (busy || text !== window.lightbenchText) { window.lightbenchText = text; window.lightbenchSince = now; return false; }
   return now - window.lightbenchSince >= quiet_ms;
 }"""
+# True once every figure and every film has been drawn.
+DRAWN = """() => {
+  const figures = [...document.querySelectorAll('[data-testid=stPlotlyChart], .live-figure')];
+  const places = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated]')];
+  const films = places.flatMap(place => [...place.shadowRoot.querySelectorAll('.player canvas')]);
+  return figures.every(figure => figure.querySelector('.main-svg')) && films.every(film => film.ariaLabel);
+}"""
 # Texts that a user must never see.
 FAULTS = ("Traceback (most recent call last)", "Uncaught app exception", 'File "', "streamlit.errors", "Page not found")
 
@@ -78,9 +85,7 @@ class Session:
     def drawn(self) -> Session:
         """Wait until every figure has been drawn too."""
         self.settle()
-        self.page.wait_for_function(
-            "() => [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(c => c.querySelector('.main-svg'))"
-        )
+        self.page.wait_for_function(DRAWN)
         return self
 
     def assert_sane(self) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from lib import tasks
 from tests.e2e.server import Server
@@ -46,17 +46,56 @@ def test_a_kept_address_is_the_first_thing_a_fresh_server_is_asked_for(browser: 
         session.close()
 
 
-def test_a_slider_redraws_the_clip(tab: Session) -> None:
+def pixels(tab: Session) -> list[int]:
+    """What the first film shows now."""
+    found: list[int] = tab.page.locator(".player canvas").first.evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+    )
+    return found
+
+
+def test_a_film_is_scrubbed_and_played(tab: Session) -> None:
     tab.open("diffusion-simulate").drawn()
-    chart = tab.page.locator("[data-testid=stPlotlyChart]").first
-    before = chart.screenshot()
+    scrub = tab.page.get_by_role("slider", name="Frame", exact=True)
+    first = pixels(tab)
+    assert len(first) == 64 * 64 * 4
+    scrub.press("ArrowRight")
+    expect(tab.page.locator(".player output")).to_have_text("2 / 16 · 0.01 s")
+    second = pixels(tab)
+    assert second != first
+    scrub.press("Home")
+    assert pixels(tab) == first
+    tab.press("Play")
+    expect(scrub).to_have_attribute("aria-valuetext", "3 / 16 · 0.02 s")
+    tab.press("Pause")
+    assert tab.page.locator(".player .one polyline").count() == 0
+    tab.page.get_by_label("true path").check()
+    assert tab.page.locator(".player .one polyline").count() == 3
+    tab.page.get_by_label("All frames").check()
+    assert tab.page.locator(".player .all").first.is_visible() and not tab.page.locator(".player canvas").first.is_visible()
+    scrub.press("End")
+    assert tab.page.locator(".player canvas").first.is_visible() and not tab.page.get_by_label("All frames").is_checked()
+
+
+def test_a_slider_redraws_clip_and_figures_where_they_stand(tab: Session) -> None:
+    tab.open("diffusion-simulate").drawn()
+    tab.page.get_by_label("true path").check()
+    tab.page.get_by_role("slider", name="Frame", exact=True).press("End")
+    before = pixels(tab)
+    tab.page.evaluate("() => { window.kept = [...document.querySelectorAll('.live-figure')] }")
+    drawn_range = "() => window.kept.map(figure => JSON.stringify(figure._fullData.map(trace => [...trace.y].map(Number))))"
+    figures_before = tab.page.evaluate(drawn_range)
     slider = tab.page.get_by_role("slider").first
     slider.focus()
     for _ in range(5):
         slider.press("ArrowRight")
     tab.page.wait_for_timeout(300)
     tab.drawn()
-    assert chart.screenshot() != before
+    expect(tab.page.locator(".player output")).to_have_text("16 / 16 · 0.15 s")
+    assert tab.page.get_by_label("true path").is_checked()
+    assert pixels(tab) != before
+    assert tab.page.evaluate("() => window.kept.length === 3 && window.kept.every(figure => figure.isConnected)")
+    assert all(old != new for old, new in zip(figures_before, tab.page.evaluate(drawn_range), strict=True))
 
 
 def test_simulated_files_come_with_their_truth(tab: Session, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class FakeWorker:
                 {"mean_v": mean, "mean_v_lo": mean - 0.1, "mean_v_hi": mean + 0.1, "note": samples.table["note"]}
             )
             values = pd.concat([values, self.task.baselines(samples)], axis=1).assign(file=samples.table["file"])
-            panels = self.task.prediction_panels(values, samples)
+            panels = self.task.prediction_panels(values, samples, pd.DataFrame())
             rows = values.to_dict("records") + rows
         output = Path(payload["output"])
         pd.DataFrame(rows, columns=columns).to_csv(output / "predictions.csv", index=False)

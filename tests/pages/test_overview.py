@@ -10,18 +10,20 @@ import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib.task import Config, Panel, Samples, Task, View
-from lib.ui.overview import _rows, has_overview
+import lib.ui.overview
+from lib.task import Config, Panel, Pick, Samples, Task, View
+from lib.ui.overview import has_overview
+from lib.ui.panels import numbers_of
 from tests.pages.conftest import Open, texts
 from tests.pages.test_clean import FROM_FOLDER, READ, kept_metric
 
-TITLES = ["Points", "Plain", "Table of medians"]
+TITLES = ["Points", "Plain", "Table of medians", "Chosen"]
 MADE: list[str] = []
 SEEN: list[tuple[list[bool], float]] = []  # what the task was told: kept rows and the rule
 
 
 def views(self: Task, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
-    """A figure whose points are rows, one without, and a table."""
+    """A figure whose points are rows, one without, a table, and a text of what the reader chose."""
 
     def points() -> Panel:
         MADE.append("Points")
@@ -37,7 +39,13 @@ def views(self: Task, samples: Samples, readings: pd.DataFrame, keep: pd.Series,
         MADE.append("Table of medians")
         return Panel("medians", "Table of medians", readings[["median_v"]], "Of all rows.")
 
-    return [View(title, make) for title, make in zip(TITLES, (points, plain, table))]
+    def chosen(way: str) -> Panel:
+        MADE.append(f"Chosen {way}")
+        return Panel("chosen", "Chosen", f"By way {way}.")
+
+    ways = (Pick("way", "Way", ("one", "two")),)
+    asked = View("Chosen", chosen, "all samples", ways, {"Train so": lambda way: {"seed": len(way)}})
+    return [*(View(title, make) for title, make in zip(TITLES, (points, plain, table))), asked]
 
 
 @pytest.fixture
@@ -66,6 +74,26 @@ def test_a_task_without_figures_of_all_samples_has_no_such_view(toy: Task, monke
     assert not has_overview(toy)
     monkeypatch.setattr(type(toy), "overview", views)
     assert has_overview(toy)
+
+
+def test_a_view_that_asks_is_made_once_for_each_answer(loaded: AppTest) -> None:
+    way = "toy-clean-overview-3-way"
+    MADE.clear()
+    choose(loaded, "Chosen")
+    assert "By way one." in texts(loaded) and set(MADE) == {"Chosen one"}
+    loaded.selectbox(key=way).select("two").run()
+    loaded.selectbox(key=way).select("one").run()
+    assert "By way one." in texts(loaded) and MADE == ["Chosen one", "Chosen two"]
+    loaded.button(key=READ).click().run()
+    assert MADE == ["Chosen one", "Chosen two", "Chosen one"], "other files, another panel"
+
+
+def test_what_was_chosen_goes_into_the_training_form(loaded: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    monkeypatch.setattr(lib.ui.overview, "go_to", lambda task, stage: gone.append(f"{task} {stage}"))
+    choose(loaded, "Chosen").selectbox(key="toy-clean-overview-3-way").select("two").run()
+    loaded.button(key="toy-clean-overview-carry-Train so").click().run()
+    assert gone == ["toy train"] and loaded.session_state["toy-train:fill"] == {"seed": 3}
 
 
 def test_only_the_view_that_is_looked_at_is_made(loaded: AppTest) -> None:
@@ -116,4 +144,4 @@ def test_other_views_are_still_there(loaded: AppTest) -> None:
     ],
 )
 def test_row_numbers_of_points(points: list[dict[str, object]], rows: list[int]) -> None:
-    assert _rows(points) == rows
+    assert numbers_of(points) == rows

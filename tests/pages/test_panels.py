@@ -28,6 +28,18 @@ def script() -> None:
     show_panels(panels, "here")
 
 
+def film_script() -> None:
+    import numpy as np
+    import plotly.graph_objects as go
+
+    from lib import figures
+    from lib.task import Film, Panel
+    from lib.ui.panels import show_panels
+
+    film = Film((figures.reel(np.zeros((2, 4, 4), np.uint8), "clip"),), ("0 s", "1 s"))
+    show_panels([Panel("film", "A film", film), Panel("curve", "A curve", go.Figure(go.Scatter(y=[1, 2])))], "here", live=True)
+
+
 def drawn(**session: object) -> AppTest:
     page = AppTest.from_function(script, default_timeout=20)
     for name, value in session.items():
@@ -68,3 +80,18 @@ def test_a_panel_that_cannot_be_drawn_leaves_the_others(
     assert len(page.error) == 1 and "could not be shown (TypeError)" in page.error[0].value
     assert len(page.get("plotly_chart")) == 1 and len(page.dataframe) == 1
     assert "not a text" in caplog.text
+
+
+def test_a_film_is_played_in_the_readers_language_and_live_figures_are_redrawn_in_place() -> None:
+    page = AppTest.from_function(film_script, default_timeout=20)
+    page.session_state["language"] = "fr"
+    page.run()
+    assert not page.exception and not page.error
+    film, curve = (element.proto for element in page.get("bidi_component"))
+    told = json.loads(film.json)
+    assert film.component_name == "film_player" and told["words"]["play"] == "Lire"
+    assert told["film"]["labels"] == ["0 s", "1 s"] and told["film"]["reels"][0]["width_px"] == 4
+    assert curve.component_name == "live_figure" and curve.id != film.id
+    assert json.loads(json.loads(curve.json)["figure"])["data"][0]["y"] == [1, 2]
+    (library,) = page.get("plotly_chart")  # which has the browser load Plotly, and shows nothing
+    assert json.loads(library.proto.spec)["data"] == []

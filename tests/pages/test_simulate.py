@@ -17,8 +17,8 @@ from tests.pages.conftest import Open, texts
 
 def picture(page):
     """The readings that the page's figure shows."""
-    (chart,) = page.get("plotly_chart")
-    return json.loads(chart.proto.spec)["data"][0]["y"]
+    (chart,) = page.get("bidi_component")
+    return json.loads(json.loads(chart.proto.json)["figure"])["data"][0]["y"]
 
 
 def test_same_seed_same_picture_and_new_draw_another(open_page: Open):

@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lib import runs
+from lib.task import InputError
 from lib.tasks.spectra import TASK
 from lib.ui.context import plain
 from lib.ui.work import Work
@@ -162,6 +163,83 @@ def test_tables_of_other_axes_are_not_mixed(open_page: Open, tmp_path: Path) -> 
     page = read_files(open_page("clean"), [some_table(tmp_path, 8), ("other.csv", other, "")])
     assert page.metric[0].value.endswith("of 8")
     assert "other.csv" in page.error[0].value and "axes are not those of the files before it" in page.error[0].value
+
+
+def upload(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    return page.file_uploader(key="spectra-clean-files-upload").set_value([(*file, "") for file in files]).run()
+
+
+def press_read(page: AppTest) -> AppTest:
+    page.button(key=READ).click().run()
+    return done(page, "clean")
+
+
+def test_columns_are_picked_from_the_table_that_was_uploaded(open_page: Open) -> None:
+    page = open_page("clean")
+    assert page.selectbox(key="spectra-acquisition.label").options == ["as the file suggests"]
+    upload(page, ("a.csv", tables.generic().assign(brix=66.5).to_csv(index=False).encode()))
+    label = page.selectbox(key="spectra-acquisition.label")
+    assert label.options == ["class (suggested)", "class", "specimen", "brix", "none"]
+    assert "Suggested: Group specimen · Label class · Tabular brix" in texts(page)
+    label.set_value("specimen").run()
+    page.multiselect(key="spectra-acquisition.group").set_value(["class"]).run()
+    rows = press_read(page).session_state["spectra-clean-inspection"].samples.table
+    assert rows["group"].tolist() == ["a", "b"] * 4 and rows["specimen"][0] == "s0" and rows["brix"][0] == 66.5
+    assert "Given: Group class · Label specimen" in texts(page) and "Suggested: Tabular brix" in texts(page)
+    page.session_state["spectra-acquisition:fill"] = {"label": "grade"}  # as a recipe does, or as it is typed in the browser
+    page.run()
+    assert (
+        "a.csv" in press_read(page).error[0].value
+        and plain("no column 'grade', which was chosen as label") in page.error[0].value
+    )
+    assert page.session_state["spectra-clean-inspection"].samples.table["group"][0] == "a"  # what was read is still there
+
+
+def test_what_was_mended_is_told_once_for_each_file(open_page: Open) -> None:
+    frames = [tables.generic(), tables.generic().iloc[::-1]]
+    files = [(f"{k}.csv", frame.to_csv(index=False, sep=";", decimal=",").encode()) for k, frame in enumerate(frames)]
+    page = press_read(upload(open_page("clean"), *files))
+    lines = [caption.value for caption in page.caption if "comma as decimal sign" in caption.value]
+    assert lines == [f":material/healing: {k}.csv: semicolons between columns; comma as decimal sign" for k in range(2)]
+    french = press_read(upload(open_page("clean", lang="fr"), *files))
+    assert "points-virgules entre les colonnes; virgule comme signe décimal" in texts(french)
+
+
+def test_several_tables_are_joined_as_the_user_says(open_page: Open) -> None:
+    brighter = tables.generic()
+    brighter[brighter.columns[2:]] *= 1.5
+    frames = {"instrument A.csv": tables.generic(), "instrument B.csv": brighter}
+    page = upload(open_page("clean"), *((name, frame.to_csv(index=False).encode()) for name, frame in frames.items()))
+    together = page.selectbox(key="spectra-acquisition.together")
+    assert together.options == ["apart", "channels", "instruments (suggested)"] and together.value == "apart"
+    together.set_value("instruments").run()
+    samples = press_read(page).session_state["spectra-clean-inspection"].samples
+    assert samples.table["instrument"].tolist() == ["instrument A"] * 8 + ["instrument B"] * 8
+    page.selectbox(key="spectra-acquisition.together").set_value("channels").run()
+    assert list(press_read(page).session_state["spectra-clean-inspection"].samples.inputs) == ["instrument A", "instrument B"]
+
+
+def test_bad_tables_are_refused_in_french_on_a_french_page(open_page: Open, tmp_path: Path) -> None:
+    bad = [path for path in write_bad_tables(tmp_path / "odd") if path.stat().st_size < 2**20 and "instrument" not in path.name]
+    files = [(path.name, path.read_bytes()) for path in bad]
+    page = press_read(upload(open_page("clean", lang="fr"), *files, ("bon.csv", tables.generic().to_csv(index=False).encode())))
+    assert page.metric[0].value.endswith("de 8") or page.metric[0].value.endswith("sur 8")
+    said = texts(page)
+    assert [path.name for path in bad if plain(path.name) not in said] == []
+    for words in (
+        "n'est pas un tableau de spectres mais un PDF",
+        "'broken' à la ligne 4 de la colonne '1004.5'",
+        "est un pickle",
+    ):
+        assert plain(words) in said
+    english = {error.remedy for error in map(refusal_of, bad) if len(error.remedy.split()) > 2}
+    assert len(english) > 10 and [remedy for remedy in english if plain(remedy) in said] == []
+
+
+def refusal_of(path: Path) -> InputError:
+    with pytest.raises(InputError) as caught:
+        TASK.read(path, TASK.Acquisition())
+    return caught.value
 
 
 def test_a_day_that_is_none_is_a_sentence(open_page: Open, tmp_path: Path) -> None:

@@ -51,6 +51,58 @@ def test_the_original_is_untouched_and_the_table_the_same(options: dict[str, Any
     assert all(v.dtype == np.float32 for v in out.inputs.values())
 
 
+CHEMOTOOLS = ("scatter_shift", "baseline_shift", "gaussian_broadening", "add_noise")
+
+
+@pytest.mark.parametrize("name", CHEMOTOOLS)
+def test_chemotools_options_change_every_channel_and_nothing_else(name: str) -> None:
+    samples = batch()
+    for values in samples.inputs.values():
+        values.flags.writeable = False
+    out = changed(samples=samples, **{name: 0.3})
+    assert all(np.abs(out.inputs[k] - v).max() > 0 and out.inputs[k].dtype == np.float32 for k, v in samples.inputs.items())
+    assert equal(samples, batch()) and out.table is samples.table
+    assert equal(out, changed(**{name: 0.3})) and not equal(out, changed(seed=1, **{name: 0.3}))
+
+
+@pytest.mark.parametrize("name", CHEMOTOOLS)
+def test_chemotools_options_are_relative_to_the_spectrum(name: str) -> None:
+    """Counts and absorbances take the same setting: a unit a thousand times smaller gives numbers a thousand times larger."""
+    small = batch()
+    large = Samples({k: 1000 * v for k, v in small.inputs.items()}, small.table)
+    one, other = (changed(samples=samples, **{name: 0.2}) for samples in (small, large))
+    for channel, values in one.inputs.items():
+        assert other.inputs[channel] == pytest.approx(1000 * values, rel=1e-3, abs=1)
+
+
+def test_chemotools_options_are_of_the_asked_size() -> None:
+    samples = batch(400)
+    size = np.abs(samples.inputs["277"]).mean(axis=1, keepdims=True)
+    off = {
+        name: (changed(samples=samples, **{name: 0.1}).inputs["277"] - samples.inputs["277"]) / size
+        for name in ("baseline_shift", "add_noise")
+    }
+    assert np.ptp(off["baseline_shift"], axis=1).max() < 1e-3, "a constant for each spectrum"
+    assert off["baseline_shift"].min() >= 0 and 0.09 < off["baseline_shift"].max() < 0.101
+    assert off["add_noise"].std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_broadening_keeps_the_light_and_lowers_the_peak() -> None:
+    samples = batch()
+    out = changed(samples=samples, gaussian_broadening=8)
+    before, after = samples.inputs["277"], out.inputs["277"]
+    assert (after.max(axis=1) <= before.max(axis=1) * 1.0001).all() and after.max(axis=1).mean() < 0.97 * before.max(
+        axis=1
+    ).mean()
+    assert after.sum(axis=1) == pytest.approx(before.sum(axis=1), rel=0.02)
+
+
+def test_a_spectrum_of_zeros_gives_numbers() -> None:
+    dark = Samples({"277": np.zeros((3, 60), np.float32)}, pd.DataFrame({"file": ["x"] * 3}))
+    found = changed(samples=dark, **dict.fromkeys(CHEMOTOOLS, 0.1)).inputs["277"]
+    assert np.isfinite(found).all()
+
+
 def test_gain_is_one_factor_per_sample_of_the_asked_spread() -> None:
     samples = batch(2000)
     out = changed(samples=samples, **STILL | {"da_gain": 0.2})

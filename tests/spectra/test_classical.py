@@ -162,6 +162,31 @@ def test_best_of_tells_all_candidates_and_predicts() -> None:
     assert np.mean(best.labels[best.held_out[best.name].argmax(axis=1)] == y) == pytest.approx(best.table["accuracy"].iloc[0])
 
 
+def test_candidates_that_held_out_rows_cannot_tell_apart_are_averaged() -> None:
+    code = np.repeat([0, 1], 50)
+
+    def right(count: int) -> np.ndarray:
+        """Probabilities (100, 2) that get the last `count` rows right."""
+        return np.eye(2)[np.where(np.arange(100) < 100 - count, 1 - code, code)]
+
+    held_out = {"best": right(90), "near": right(88), "far": right(80)}  # standard error: √(.9 · .1 / 99) = 3 points
+    assert classical.alike(list(held_out), held_out, code, None) == ("best", "near")
+    # Of ten groups, one is wrong as a whole: the standard error is √(.9 · .1 / 9) = 10 points.
+    assert classical.alike(list(held_out), held_out, code, np.arange(100) // 10) == ("best", "near", "far")
+    faultless = {"best": right(100), "near": right(99)}
+    assert classical.alike(list(faultless), faultless, code, None) == ("best",)
+
+
+def test_the_mean_is_that_of_its_members_probabilities() -> None:
+    x, y, specimen = spectra(90, gap=0.3)
+    best = classical.best_of(x, y, np.random.default_rng(0), specimen, FEW)
+    fresh = spectra(30, seed=2)[0]
+    assert len(best.members) > 1 and best.name == best.members[0]
+    mean = sum(best.models[name].predict_proba(fresh) for name in best.members) / len(best.members)
+    assert best.predict_proba(fresh) == pytest.approx(mean)
+    assert list(best.predict(fresh)) == list(best.labels[mean.argmax(axis=1)])
+
+
 def test_the_same_seed_gives_the_same_result() -> None:
     x, y, specimen = spectra(60, gap=0.3)
     first, again = (classical.best_of(x, y, np.random.default_rng(5), specimen, FEW) for _ in range(2))

@@ -146,6 +146,29 @@ def test_a_wrong_setting_is_usage_and_makes_no_run(bench: Path, setting: str, wo
     assert words in capsys.readouterr().err and len(runs.list_runs("spectra")) == before
 
 
+# --- several tables ---------------------------------------------------------------------------------------------------
+def test_several_tables_are_cleaned_as_channels_or_instruments(tmp_path: Path, capsys: Capture) -> None:
+    for name, gain in (("A", 1.0), ("B", 1.5)):
+        frame = tables.generic()
+        frame[frame.columns[2:]] *= gain  # the same spectra twice would be duplicates
+        frame.to_csv(tmp_path / f"{name}.csv", index=False, sep=";", decimal=",")
+    line = ["clean", "spectra", "--input", tmp_path / "A.csv", tmp_path / "B.csv", "--output"]
+    assert call(*line, tmp_path / "two", "--instrument", "together=instruments") == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    kept = pd.read_parquet(tmp_path / "two" / "spectra.parquet")
+    assert kept["instrument"].tolist() == ["A"] * 8 + ["B"] * 8 and "16 of 16 samples kept" in said.out
+    assert "note: A.csv and 1 more: A.csv: comma as decimal sign" in said.err  # once for each file, not for each sample
+    assert call(*line, tmp_path / "wide", "--instrument", "together=channels", "channels=B,A") == 0
+    wide = pd.read_parquet(tmp_path / "wide" / "spectra.parquet")
+    assert len(wide) == 8 and [name for name in wide if name.endswith("_1000")] == ["B_1000", "A_1000"]
+    again = ["clean", "spectra", "--input", tmp_path / "A.csv", tmp_path / "B.csv", "--recipe", tmp_path / "two" / "recipe.json"]
+    assert call(*again, "--output", tmp_path / "again") == 0  # the recipe says how they were joined
+    assert pd.read_parquet(tmp_path / "again" / "spectra.parquet").equals(kept)
+    capsys.readouterr()
+    assert call(*line, tmp_path / "no", "--instrument", "together=sideways") == 2
+    assert "'apart', 'channels' or 'instruments'" in capsys.readouterr().err
+
+
 # --- convert ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
 def test_only_the_owner_of_a_pickle_turns_it_into_a_table(run_id: str, tmp_path: Path, capsys: Capture) -> None:
@@ -162,3 +185,21 @@ def test_only_the_owner_of_a_pickle_turns_it_into_a_table(run_id: str, tmp_path:
     done = predictions(out)
     one, other = (part.drop(columns="file").reset_index(drop=True) for _, part in done.groupby("file", sort=False))
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_columns_of_several_kinds_are_converted_to_text_and_it_is_said(tmp_path: Path, capsys: Capture) -> None:
+    frame = tables.generic().assign(remark=[1, "two", None, 3.5, b"caf\xc3\xa9", True, pd.Timestamp("2024-03-01"), ""], plain="x")
+    getattr(frame, "to_" + "pickle")(tmp_path / "mine.pkl")
+    assert call("convert", tmp_path / "mine.pkl", tmp_path / "mine.parquet", "--i-made-it") == 0
+    said = capsys.readouterr().err
+    assert "note: column 'remark' holds values of several kinds: written as text" in said and "plain" not in said
+    table = pd.read_parquet(tmp_path / "mine.parquet")
+    expected = ["1", "two", None, "3.5", "café", "True", "2024-03-01 00:00:00", ""]
+    assert [None if pd.isna(v) else v for v in table["remark"]] == expected
+    pd.testing.assert_frame_equal(
+        table.drop(columns=["remark", "plain"]), frame.drop(columns=["remark", "plain"]), check_dtype=False
+    )
+    frame.columns = ["class", "class", *frame.columns[2:]]
+    getattr(frame, "to_" + "pickle")(tmp_path / "twice.pkl")
+    assert call("convert", tmp_path / "twice.pkl", tmp_path / "twice.parquet", "--i-made-it") == 1
+    assert "several columns called 'class'" in capsys.readouterr().err and not (tmp_path / "twice.parquet").exists()

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from lib.task import InputError, Samples, Split
-from lib.tasks.spectra import data, files, learning
+from lib.tasks.spectra import data, files, learning, sources
 from lib.tasks.spectra.arrays import model_inputs
 from lib.tasks.spectra.data import TableData, balance_of
 from lib.tasks.spectra.settings import Training
@@ -290,7 +290,7 @@ def test_a_class_of_one_instrument_is_told_to_be_confounded(keep: Keep) -> None:
 def test_the_balance_of_a_population_is_that_of_its_training(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     config = Training(simulated_samples=400, channels=("277",), **options)
     told = TableData(config).facts()
-    monkeypatch.setattr(data, "simulate_table", None)  # spectra are not needed
+    monkeypatch.setattr(sources, "simulate_table", None)  # spectra are not needed
     found, sentences = balance_of(config)
     assert found.columns.tolist() == ["class", "samples", "percent", "groups"]
     assert found["percent"].sum() == pytest.approx(100) and found["samples"].sum() == 400
@@ -409,3 +409,15 @@ def test_a_table_whose_every_row_lacks_a_point_is_refused(keep: Keep) -> None:
     given.channels[0].values[np.arange(60), np.arange(60) % 20] = np.nan
     with pytest.raises(InputError, match="no sample with a label has all points"):
         TableData(asked(keep(given)))
+
+
+@pytest.mark.parametrize("option", ["scatter_shift", "baseline_shift", "gaussian_broadening", "add_noise"])
+def test_chemotools_options_reach_the_training_batches_alone(option: str) -> None:
+    plain, changed = made(), made(**{option: 0.2})
+    for split in PARTS[1:]:
+        assert same(plain.batch(split, 0, 0), changed.batch(split, 0, 0))
+    before, after = plain.batch("train", 0, 0), changed.batch("train", 0, 0)
+    assert before.table["sample"].equals(after.table["sample"])
+    assert all(not np.array_equal(values, after.inputs[name]) for name, values in before.inputs.items())
+    assert same(changed.batch("train", 0, 0), after) and same(made(**{option: 0.2}).batch("train", 0, 0), after)
+    assert not np.array_equal(changed.batch("train", 1, 0).inputs["277"], after.inputs["277"])

@@ -178,24 +178,58 @@ def test_one_row_of_each_specimen() -> None:
     assert {int(row) for rows in found for row in rows} == set(range(6))
 
 
-def test_pass_taste_reject() -> None:
-    score = np.linspace(0, 1, 101)
-    good = decisions.Cutoff("precision", 0.9, 0.1, 0.4, (0.4, 0.6, 0.8))
-    bad = decisions.Cutoff("precision", 0.9, 0.1, 0.3, (0.3, 0.5, 0.8))  # on 1 - p: reject up to 0.7, 0.5 or 0.2
-    pass_at, reject_at = decisions.pass_and_reject(score, good, bad)
-    assert (pass_at, reject_at) == (0.6, 0.5)
-    assert decisions.three_way(np.array([0.6, 0.55, 0.5]), pass_at, reject_at).tolist() == ["pass", "taste", "reject"]
-    none = decisions.Cutoff("precision", 0.9, 0.1, None)
-    assert decisions.pass_and_reject(score, good, none) == (0.4, None)
-    assert decisions.pass_and_reject(score, none, bad)[0] is None
-    assert decisions.three_way(score, None, None).tolist() == ["taste"] * 101
+def test_costs_are_named_by_truth_and_answer() -> None:
+    cost = decisions.cost_matrix(["a", "a>b", "OK"], 5, ["a>b>OK = 20", "OK>a=0.5"])
+    assert cost.tolist() == [[0, 5, 5, 1], [5, 0, 20, 1], [0.5, 5, 0, 1]]
+
+
+@pytest.mark.parametrize("text", ["OK>a", "OK>b=3", "OK>OK=3", "OK>a=-1", "OK>a=inf", "OK>a=much", "OK=3", ""])
+def test_a_cost_of_another_form_names_the_form_and_the_classes(text: str) -> None:
+    with pytest.raises(InputError, match=r"truth>said=cost.*Classes: a, OK"):
+        decisions.cost_matrix(["a", "OK"], 5, [text])
+
+
+def test_costs_at_which_nothing_would_be_tasted_are_refused() -> None:
+    with pytest.raises(InputError, match="no wrong decision costs more than tasting"):
+        decisions.cost_matrix(["a", "OK"], 1)
+
+
+def test_what_is_cheapest_is_decided_not_what_is_likeliest() -> None:
+    """At 60 % OK, passing risks 0.4 · 20 and rejecting 0.6 · 2 tastings: rejecting is cheaper, but tasting is cheaper still."""
+    cost = decisions.cost_matrix(["The rest", "OK"], 2, ["The rest>OK=20"])
+    best, saving = decisions.expected_savings(np.array([[0.4, 0.6], [0.01, 0.99], [1, 0]]), cost)
+    assert best.tolist() == [0, 1, 0]
+    assert saving == pytest.approx([1 - 0.6 * 2, 1 - 0.01 * 20, 1])
+
+
+def test_one_cost_for_all_decides_the_likeliest_class() -> None:
+    p = np.random.default_rng(0).dirichlet([0.5] * 4, 300)
+    best, saving = decisions.expected_savings(p, decisions.cost_matrix(list("abcd"), 5))
+    assert (best == p.argmax(axis=1)).all()
+    assert saving == pytest.approx(1 - 5 * (1 - p.max(axis=1)))
+
+
+def cutoffs_of(
+    labels: np.ndarray,
+    p: np.ndarray,
+    goal: str,
+    target: float,
+    risk: float = 0.1,
+    other: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[decisions.Cutoff]:
+    """One cut-off per class for the decisions of `decide`."""
+    rows = [decisions.rows_of_class(labels, p, k, top_only=True) for k in range(p.shape[1])]
+    if goal == "recall":
+        return [decisions.recall_cutoff(own, target, risk) for own in rows]
+    proposing = [None if other is None else decisions.rows_of_class(*other, k, top_only=True) for k in range(p.shape[1])]
+    return [decisions.precision_cutoff(own, target, risk, some) for own, some in zip(rows, proposing)]
 
 
 def test_a_perfect_prediction_keeps_everything() -> None:
     labels = np.repeat([0, 1, 2], 100)
     p = np.eye(3)[labels]
     for goal in ("recall", "precision"):
-        found = decisions.class_cutoffs(labels, p, goal, 0.925)
+        found = cutoffs_of(labels, p, goal, 0.925)
         assert all(c.value is not None and c.measured == 1 for c in found)
         assert (decisions.decide(p, found) == labels).all()
 
@@ -223,8 +257,8 @@ def test_cutoffs_are_sane(seed: int, n: int, target: float, risk: float, with_ot
     if with_other:
         other = (labels, p)
     for goal in ("recall", "precision"):
-        alone = decisions.class_cutoffs(labels, p, goal, target, risk, other)
-        found = decisions.class_cutoffs(labels, p, goal, target, risk, other, together=True)
+        alone = cutoffs_of(labels, p, goal, target, risk, other)
+        found = cutoffs_of(labels, p, goal, target, risk / 3, other)
         predicted = decisions.decide(p, found)
         assert np.isin(predicted, [UNDECIDED, 0, 1, 2]).all()
         for k, (cutoff, easier) in enumerate(zip(found, alone)):

@@ -15,6 +15,7 @@ import pytest
 from lib.task import InputError
 from lib.tasks.spectra import tabular
 from lib.tasks.spectra.axes import resample
+from lib.tasks.spectra.columns import settled
 from lib.tasks.spectra.files import Columns, Reading, read, suggest
 from lib.tasks.spectra.table import EXCITATIONS, FLUORESCENCE_NM, LSPR_NM, Channel, SpectraTable
 from tests.spectra import bad_tables as tables
@@ -141,8 +142,10 @@ def test_strangers_in_the_folder_are_left_alone_but_not_among_the_set(tmp_path: 
 
 def test_columns_of_the_y_file_may_be_chosen(tmp_path: Path) -> None:
     tables.write_original(tmp_path)
-    told = read(tmp_path, Columns(sample="sequence", group=("outil_id",), label="sa_verdict"))
+    told = read(tmp_path, Columns(group=("outil_id",), label="sa_verdict", severity="-"))
     assert told.table.rows["group"].tolist() == ["07"] * 6 and "severity" not in told.table.rows
+    assert told.table.rows["sample"].tolist() == tables.KEYS and told.columns.tabular == ("greffon_brix", "greffon_transmittance")
+    assert "instrument" not in told.table.rows  # its column names the group now
     error = refusal(tmp_path, Columns(group=("barrel",)))
     assert error.subject == "Y_2018.txt" and "'barrel', which was chosen as group" in error.problem
 
@@ -178,6 +181,26 @@ def test_generic_table_reads_as_suggested_or_as_told(tmp_path: Path) -> None:
     assert "'grade', which was chosen as label" in error.problem
     assert "tabular" in refusal(tmp_path / "table.csv", Columns(tabular=("brix",))).problem
     assert "no channel 277 (it has spectrum)" in refusal(tmp_path / "table.csv", Columns(channels=("277",))).problem
+
+
+def test_one_column_that_is_typed_drops_no_other_that_is_suggested(tmp_path: Path) -> None:
+    frame = tables.generic().assign(brix=66.5, appareil="x")
+    done = read_frame(tmp_path, frame, Columns(sample="specimen"))
+    assert (done.columns.sample, done.columns.label, done.columns.instrument) == ("specimen", "class", "appareil")
+    assert done.columns.tabular == ("brix",) and done.columns.group == ()  # the specimens name the samples now
+    none = read_frame(tmp_path, frame, Columns(label="-", tabular=("-",), instrument="-"))
+    assert (none.columns.label, none.columns.tabular, none.columns.instrument) == ("", (), "")
+    assert none.columns.group == ("specimen",) and "instrument" not in none.table.rows
+
+
+def test_settled_takes_a_column_from_what_it_was_proposed_for() -> None:
+    proposed = suggest(["class", "specimen", "brix", *map(str, range(600, 620))])
+    assert settled(Columns(), proposed) == proposed == settled(proposed, Columns())
+    moved = settled(Columns(group=("class",)), proposed)
+    assert (moved.label, moved.group) == ("", ("class",))  # what says which belong together is no label
+    meats = suggest(["meat", "run", "sample", "supplier", "600", "601"])
+    assert settled(Columns(label="meat"), meats) == meats  # the published specimens are named by the label too
+    assert settled(Columns(channels=("277",), standard_axis=False), proposed).channels == ("277",)
 
 
 def test_suggest_knows_names() -> None:

@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lib.task import InputError
+from lib.task import NOTHING, Choices, InputError
 from lib.tasks.spectra import files, hdf5, join
+from lib.tasks.spectra.choices import choices
 from lib.tasks.spectra.files import Columns, read, suggest, write
 from lib.tasks.spectra.table import EXCITATIONS, FLUORESCENCE_NM, SpectraTable
 from tests.spectra import bad_tables as tables
@@ -99,13 +100,14 @@ def test_write_refuses_columns_that_clash(tmp_path: Path) -> None:
         write(twice, tmp_path / "table.csv")
 
 
-def test_column_names_of_every_format(tmp_path: Path) -> None:
+def test_the_header_of_every_format_tells_names_and_meaning(tmp_path: Path) -> None:
     table = tables.full_table()
     for suffix in SUFFIXES:
         path = write(table, tmp_path / f"table{suffix}")
-        names = files.column_names(path)
+        names, proposed = files.header(path)
         assert {"sample", "provenance", "checked"} <= set(names) and len(names) == 3 * 446 + 40 + 11
-        assert suggest(names).group == ("group",)
+        assert proposed.group == ("group",) and proposed.severity == "severity"
+        assert proposed == (suggest(names) if suffix == ".csv" else files.columns_of(table))
 
 
 # --- cache and progress -----------------------------------------------------------------------------------------------
@@ -183,6 +185,94 @@ def test_tables_join_as_channels_and_as_instruments(tmp_path: Path) -> None:
         join.as_channels({"A": one, "B": one.take(np.arange(7))})
     with pytest.raises(InputError, match="has no channel spectrum"):
         join.as_instruments({"A": one, "B": both})
+
+
+def two_tables(folder: Path) -> list[Path]:
+    """near.csv with sample, label and spectra; mid.csv with other spectra of the same samples in another order."""
+    near, mid = tables.generic(), tables.generic().iloc[::-1]
+    near["specimen"] = mid["specimen"] = [f"s{k}" for k in range(8)]
+    mid["specimen"] = mid["specimen"].to_numpy()[::-1]
+    mid = mid.drop(columns="class").rename(columns=lambda name: str(float(name) + 3000) if name[:1].isdigit() else name)
+    for name, frame in (("near", near), ("mid", mid)):
+        frame.rename(columns={"specimen": "sample"}).to_csv(folder / f"{name}.csv", index=False)
+    return [folder / "near.csv", folder / "mid.csv"]
+
+
+def test_several_tables_are_channels_where_that_is_said(tmp_path: Path) -> None:
+    paths = two_tables(tmp_path)
+    with pytest.raises(InputError, match=r"near\.csv, mid\.csv: are several tables .* Say what they are together"):
+        read(paths)
+    done = read(paths, Columns(together="channels"), cache=tmp_path / "cache")
+    mid = read(paths[1]).table
+    assert [c.name for c in done.table.channels] == ["near", "mid"] and done.table.rows["class"].tolist() == ["a", "b"] * 4
+    assert np.array_equal(done.table.channel("mid").values, mid.channels[0].values[::-1])  # matched by name, not by place
+    same(read(paths, Columns(together="channels"), cache=tmp_path / "cache").table, done.table)
+    only = read(paths, Columns(together="channels", channels=("mid",), label="class")).table
+    assert [c.name for c in only.channels] == ["mid"] and "class" in only.rows
+    with pytest.raises(InputError, match=r"near.csv, mid.csv: has no channel far \(it has near, mid\)"):
+        read(paths, Columns(together="channels", channels=("far",)))
+    with pytest.raises(InputError, match=r"near.csv, mid.csv: has no column 'grade', which was chosen as label"):
+        read(paths, Columns(together="channels", label="grade"))
+    near_text = paths[0].read_text()
+    paths[0].write_text("\n".join(near_text.splitlines()[:-1]))
+    with pytest.raises(InputError, match=r"near: lacks 1 samples that the other table has \(s7\)"):
+        read(paths, Columns(together="channels"))
+
+
+def test_several_tables_are_instruments_where_that_is_said(tmp_path: Path) -> None:
+    tables.generic().to_csv(tmp_path / "A.csv", index=False)
+    tables.generic().to_csv(tmp_path / "B.csv", index=False, sep=";")
+    done = read([tmp_path / "A.csv", tmp_path / "B.csv"], Columns(together="instruments"))
+    assert done.table.rows["instrument"].tolist() == ["A"] * 8 + ["B"] * 8
+    assert done.table.rows["group"].tolist() == [f"s{k // 2}" for k in range(8)] * 2  # a specimen stays whole
+    assert "B.csv: semicolons between columns" in done.notes
+    two_tables(tmp_path)
+    with pytest.raises(InputError, match="mid: has channel spectrum from 4000"):
+        read([tmp_path / "near.csv", tmp_path / "mid.csv"], Columns(together="instruments"))
+
+
+def test_tables_without_sample_names_join_by_their_rows_and_it_is_said(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        tables.generic().drop(columns="specimen").to_csv(tmp_path / name, index=False)
+    done = read([tmp_path / "a.csv", tmp_path / "b.csv"], Columns(together="channels"))
+    assert "not every table names its samples: joined by the order of their rows" in done.notes and len(done.table) == 8
+
+
+# --- picking ----------------------------------------------------------------------------------------------------------
+def offers(*paths: Path) -> Choices:
+    return choices([(path, path.name) for path in paths])
+
+
+def test_columns_are_offered_and_suggested_without_their_positions(tmp_path: Path) -> None:
+    tables.generic().to_csv(tmp_path / "a.csv", index=False)
+    found = offers(tmp_path / "a.csv")
+    assert found.offered["label"] == ("class", "specimen", NOTHING) and found.offered["channels"] == ("spectrum",)
+    assert (found.suggested["label"], found.suggested["group"], found.suggested["date"]) == ("class", "specimen", "")
+    (tmp_path / "bad.csv").write_bytes(b"%PDF-1.7")
+    assert offers(tmp_path / "bad.csv", tmp_path / "a.csv") == found  # a bad file only offers nothing
+    assert offers().offered["label"] == () and not offers().suggested
+    assert set(offers().offered) == set(found.offered) <= set(Columns.model_fields)
+
+
+def test_a_set_offers_the_columns_of_its_y_file(tmp_path: Path) -> None:
+    tables.write_original(tmp_path)
+    found = offers(*sorted(tmp_path.iterdir()))
+    assert found.offered["channels"] == EXCITATIONS and "scelle" in found.offered["group"]
+    assert (found.suggested["sample"], found.suggested["severity"]) == ("sequence", "greffon_defaut_severite")
+
+
+def test_what_tables_are_together_is_suggested_where_their_names_tell(tmp_path: Path) -> None:
+    assert offers(*two_tables(tmp_path)).suggested["together"] == "channels"
+    for name in ("instrument 1.csv", "instrument 2.csv", "monday.csv"):
+        tables.generic().to_csv(tmp_path / name, index=False)
+    assert offers(tmp_path / "instrument 1.csv", tmp_path / "instrument 2.csv").suggested["together"] == "instruments"
+    assert "together" not in offers(tmp_path / "instrument 1.csv", tmp_path / "monday.csv").suggested
+
+
+def test_the_header_of_a_large_file_is_read_without_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables.generic().to_csv(tmp_path / "a.csv", index=False)
+    monkeypatch.setattr("lib.tasks.spectra.delimited._count_lines", lambda _path: pytest.fail("the rows were counted"))
+    assert files.header(tmp_path / "a.csv")[0][:2] == ("class", "specimen")
 
 
 # --- published sets ---------------------------------------------------------------------------------------------------

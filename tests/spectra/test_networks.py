@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from scipy.stats import chi2
 
 from lib import export
 from lib.task import InputError
@@ -151,13 +152,68 @@ def test_probabilities_add_to_1_and_follow_the_temperature() -> None:
 def test_only_spectra_unlike_training_are_far_from_it(chain: str, n: int) -> None:
     network, inputs = fitted(settings("compact CNN", preprocessing=chain), facts(), n)
     own = network.physical(**inputs)
-    assert float((own["t2"] > 1).float().mean()) < 0.02 and float((own["q"] > 1).float().mean()) < 0.02
+    beyond = [float((own[name] > 1).float().mean()) for name in ("t2", "q")]
+    assert max(beyond) <= (0.06 if n <= networks.FEW_ROWS else 0.015)  # of few rows it is the limit of 97.5 %, twice
     if n > 12:
         fresh = network.physical(torch.from_numpy(spectra(200, seed=5)[0]))
         assert float(((fresh["t2"] > 2) | (fresh["q"] > 2)).float().mean()) < 0.05
     strange = spectra(3, seed=2)[0] + (20_000 * np.sin(3 * np.arange(POINTS))).astype(np.float32)
     far = network.physical(torch.from_numpy(strange))
     assert bool(((far["t2"] > 5) | (far["q"] > 5)).all())
+
+
+def syrup(n: int, seed: int) -> np.ndarray:
+    """(n, POINTS) float64: three bands of varying height, a gain that varies by a tenth, and noise."""
+    rng, axis = np.random.default_rng(seed), np.linspace(0, 1, POINTS)
+    bands = np.exp(-((axis - np.array([0.3, 0.5, 0.7])[:, None]) ** 2) / 0.01)
+    gain = rng.normal(1, 0.1, (n, 1))
+    return 1000 * gain * (1 + rng.normal(1, 0.2, (n, 3)) @ bands + 0.01 * rng.normal(size=(n, POINTS)))
+
+
+@pytest.mark.parametrize("n", [24, 80, 1200])
+@pytest.mark.parametrize("model", ["raw", "snv"])
+def test_few_training_rows_tell_brightness_shift_and_foreign_spectra(model: str, n: int) -> None:
+    network = families.build(settings("compact CNN", preprocessing=model), facts()).eval()
+    network.fit_inputs(syrup(n, 0).astype(np.float32), None, np.random.default_rng(0))
+    fresh = syrup(200, 1)
+
+    def outside(x: np.ndarray) -> float:
+        """Share beyond the limits that a verdict takes."""
+        with torch.no_grad():
+            found = network.physical(torch.from_numpy(x.astype(np.float32)))
+        return float(((found["t2"] > 1.5) | (found["q"] > 2)).float().mean())
+
+    assert outside(fresh) < (0.1 if n < 50 else 0.03)
+    foreign = 1000 + 1000 * np.abs(np.sin(np.arange(POINTS) / 2)) * np.ones((50, 1))
+    spike = fresh + 1000 * (np.arange(POINTS) == 5)
+    strange = {
+        "brighter": 2.5 * fresh,
+        "dimmer": fresh / 8,
+        "moved": np.roll(fresh, 3, axis=1),
+        "foreign": foreign,
+        "spike": spike,
+    }
+    assert {name: outside(x) > 0.95 for name, x in strange.items()} == dict.fromkeys(strange, True)
+
+
+def test_a_channel_of_small_numbers_is_not_overlooked() -> None:
+    """Absorbances lie beside counts: a strange one must not drown in them."""
+    network = families.build(settings("compact CNN"), facts((POINTS, POINTS))).eval()
+    both = np.concatenate([syrup(200, 0), 1e-4 * syrup(200, 1)], axis=1).astype(np.float32)
+    network.fit_inputs(both, None, np.random.default_rng(0))
+    strange = both[:1].copy()
+    strange[:, POINTS:] *= 3
+    far = network.physical(torch.from_numpy(strange))
+    assert max(float(far["t2"]), float(far["q"])) > 3
+
+
+def test_the_limit_is_that_of_a_chi_square_whatever_its_outliers() -> None:
+    values = 7 * chi2.rvs(4, size=4000, random_state=0)
+    expected = 7 * chi2.ppf(networks.QUANTILE, 4)
+    assert networks.chi2_limit(values) == pytest.approx(expected, rel=0.06)
+    values[:20] = 1e6
+    assert networks.chi2_limit(values) == pytest.approx(expected, rel=0.06)
+    assert networks.chi2_limit(np.zeros(5)) == 0 and np.isfinite(networks.chi2_limit(np.array([1.0, 1, 1, 1])))
 
 
 def test_large_scores_are_told_by_t2_alone() -> None:
@@ -216,6 +272,25 @@ def test_the_choice_is_told_as_plain_json_and_rebuilds_the_network() -> None:
     again = families.build(settings("PLS-DA"), facts() | extra)
     again.load_state_dict(network.state_dict())
     same_outputs(network, again.eval(), {"spectra": torch.from_numpy(spectra(5)[0])})
+
+
+def test_best_of_is_the_mean_of_what_held_out_rows_cannot_tell_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = tuple(Candidate(p, m) for p, m in (("range", "PLS-DA"), ("snv", "shrinkage LDA"), ("sg1+snv", "linear SVM")))
+    monkeypatch.setattr(direct, "CANDIDATES", candidates)
+    network, extra, said = direct_fit("best of")
+    x, codes = spectra(45, gap=0.3)
+    best = best_of(x.astype(float), codes, np.random.default_rng(4), np.arange(45) // 3, candidates)
+    chosen = extra["chosen"]
+    assert [f"{one['preprocessing']}, {one['model']}" for one in chosen["members"]] == list(best.members)
+    assert len(best.members) > 1 and sum(row["averaged"] == "✓" for row in chosen["table"]) == len(best.members)
+    assert any(sentence.startswith("Averaged with") for sentence in said)
+    fresh = torch.from_numpy(spectra(50, seed=9, gap=0.3)[0])
+    found = network.physical(fresh)["probability"].numpy()
+    assert found == pytest.approx(best.predict_proba(fresh.numpy().astype(float)), abs=1e-4)
+    again = families.build(settings("best of"), facts() | json.loads(json.dumps(extra)))
+    again.load_state_dict(network.state_dict())
+    same_outputs(network, again.eval(), {"spectra": fresh})
+    assert len(direct_fit("PLS-DA")[1]["chosen"]["members"]) == 1, "a family by its name is one model"
 
 
 def test_best_of_compares_all_models_but_not_minirocket_on_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +401,13 @@ def test_onnx_of_a_direct_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert_parity(network, inputs, tmp_path / "model.onnx")
 
 
+def test_onnx_of_a_mean_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "CANDIDATES", (Candidate("range", "PLS-DA"), Candidate("sg1+snv", "linear SVM")))
+    network, extra, _ = direct_fit("best of")
+    assert len(extra["chosen"]["members"]) == 2
+    assert_parity(network, {"spectra": torch.from_numpy(spectra(17, seed=8)[0])}, tmp_path / "model.onnx")
+
+
 def test_onnx_of_minirocket(tmp_path: Path) -> None:
     x, rng = spectra(17)[0], np.random.default_rng(0)
     theirs = MiniRocket(84 * 12, seed=1).fit(recipe("snv").fit_transform(x))  # few features: a small graph
@@ -333,6 +415,6 @@ def test_onnx_of_minirocket(tmp_path: Path) -> None:
     rocket.biases.copy_(torch.from_numpy(np.concatenate(theirs.biases_, axis=1)))
     body = Linear(POINTS, 3, rocket)
     body.set(np.arange(3), rng.normal(size=(3, 84 * 12)), np.zeros(3), np.full(84 * 12, 0.5))
-    network = Classifier(body, "snv", POINTS).eval()
+    network = Classifier(body, "snv", (POINTS,)).eval()
     network.fit_inputs(x, None, rng)
     assert_parity(network, {"spectra": torch.from_numpy(x)}, tmp_path / "model.onnx")

@@ -12,9 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from lib.task import Panel, Samples
+from lib.task import FOLD, InputError, Panel, Samples
 from lib.tasks.spectra import predict_views, sheet_decisions, sheet_strata, sheet_views, verdicts
-from lib.tasks.spectra.sheet_rows import Scored, scored, thinned
+from lib.tasks.spectra.sheet_rows import Scored, joined, scored, thinned
 from lib.words import english
 from tests.spectra.toy_runs import certified, draw, facts_of
 
@@ -198,9 +198,9 @@ def test_replicates_do_not_narrow_the_outcome() -> None:
 
 
 def test_cost_curve_by_hand() -> None:
-    t, _ = scored_of(2)
-    costs = {"wrong": 5.0, "taste": 1.0}
-    paid = sheet_decisions.cost_curve(t, costs, np.array([0.0, 0.8, 1.1]))
+    t, facts = scored_of(2)
+    costs = verdicts.costs_of(facts)
+    paid = sheet_decisions.cost_curve(t, costs, np.array([-4.0, 1 - 5 * 0.2, 1.1]))
     wrong, sure = t.named != t.labels, t.confidence >= 0.8
     assert paid[0] == pytest.approx(5 * wrong.mean()) and paid[2] == pytest.approx(1.0)
     assert paid[1] == pytest.approx(np.where(sure, 5 * wrong, 1).mean())
@@ -218,6 +218,63 @@ def test_errors_name_the_fine_truth_for_one_against_the_rest() -> None:
     assert set(table["truth"]) <= {f"VR{k}" for k in range(1, 6)} and len(table) <= 35
     assert table["count"].is_monotonic_decreasing and table["share of errors (%)"].sum() == pytest.approx(100, abs=1)
     assert panels["errors-cutoffs"].content["count"].sum() < table["count"].sum()
+
+
+@pytest.mark.parametrize("classes", [2, 15])
+def test_behind_each_kind_of_error_are_errors_of_that_kind_the_surest_first(classes: int) -> None:
+    predicted, truth, samples, facts = run_of(classes)
+    panels = {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples.table, facts)}
+    for key in ("errors", "errors-cutoffs"):
+        table, behind = panels[key].content, panels[key].behind
+        assert len(behind) == len(table) and (len(table) or classes == 15)
+        for (_, kind), rows in zip(table.iterrows(), behind, strict=True):
+            assert len(rows) == min(int(kind["count"]), sheet_decisions.SHOWN)
+            assert set(predicted["predicted"].iloc[list(rows)]) == {kind["said"]}
+            said = predicted[f"p_{kind['said']}"].iloc[list(rows)]
+            assert said.is_monotonic_decreasing
+            if classes == 15:
+                assert set(truth["predicted"].iloc[list(rows)]) == {kind["truth"]}
+    kept = {row for rows in panels["errors"].behind for row in rows}
+    assert classes == 15 or {row for rows in panels["errors-cutoffs"].behind for row in rows[:1]} & kept
+
+
+def test_the_costs_that_were_asked_are_those_of_the_sheet() -> None:
+    panel = panels_of(2, costs={"wrong": 3.0, "special": ["The rest>OK=30"]}, policy="cost")["cost"]
+    assert "3 tastings" in panel.explanation and "The rest>OK=30" in panel.explanation
+    assert min(panel.content.data[0].x) == -29
+
+
+# --- joint sheets -----------------------------------------------------------------------------------------------------
+def joint_of(classes: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[dict[str, Any]]]:
+    """Predictions, truth and samples of two folds one after another, and the facts of each."""
+    rng = np.random.default_rng(30)
+    folds = [certified(classes, rng, 1200, confidence=c, precision_target=p) for c, p in ((0.9, 0.9), (0.6, 0.7))]
+    drawn = [draw(400, classes, rng) for _ in folds]
+    predicted = pd.concat([verdicts.decode(*one, facts) for one, facts in zip(drawn, folds)], ignore_index=True)
+    truth = pd.concat([verdicts.truth(one[1], facts) for one, facts in zip(drawn, folds)], ignore_index=True)
+    samples = pd.concat([one[1].table.assign(**{FOLD: k}) for k, one in enumerate(drawn)], ignore_index=True)
+    return predicted, truth, samples, folds
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_in_a_joint_sheet_each_row_is_decided_as_its_own_model_would(classes: int) -> None:
+    predicted, truth, samples, folds = joint_of(classes)
+    facts = json.loads(json.dumps(joined(folds)))
+    t = scored(predicted, truth, samples, facts)
+    assert t.decided is not None and t.sets is not None
+    words = verdicts.decision_words(facts)[t.decided]
+    assert words.tolist() == predicted["decision"].tolist()
+    assert verdicts._joined(t.sets, facts).tolist() == predicted["prediction_set"].tolist()
+    panels = {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples, facts)}
+    assert panels.keys() == KEYS and bare_texts(list(panels.values())) == []
+    assert "2 trainings" in panels["facts"].content.to_string()
+    assert any(" – " in text for text in panels["cutoffs"].content["cut-off (%)"])
+
+
+def test_folds_of_different_classes_cannot_be_joined() -> None:
+    with pytest.raises(InputError, match="their classes differ"):
+        joined([facts_of(2), facts_of(3)])
 
 
 # --- strata -----------------------------------------------------------------------------------------------------------
@@ -265,9 +322,46 @@ def prediction_of(classes: int, n: int, **more: Any) -> tuple[pd.DataFrame, Samp
 def test_prediction_panels(classes: int, n: int) -> None:
     table, samples, facts = prediction_of(classes, n)
     panels = {p.key: p for p in predict_views.prediction_panels(table, samples, facts)}
-    assert panels.keys() == {"decisions", "probabilities", "spectra-277", "spectra-lspr", "domain"}
+    one = set() if n > 1 else {"decisions"}  # told in the headline
+    assert panels.keys() == {"decisions", "probabilities", "spectra-277", "spectra-lspr", "domain"} - one
     assert bare_texts(list(panels.values())) == []
-    assert sum(panels["decisions"].content.data[0].y) == n
+    assert n == 1 or sum(panels["decisions"].content.data[0].y) == n
+
+
+@pytest.mark.parametrize("n", [5, 400])
+def test_points_and_bars_lead_to_the_samples_they_stand_for(n: int) -> None:
+    table, samples, facts = prediction_of(3, n)
+    panels = {p.key: p for p in predict_views.prediction_panels(table, samples, facts)}
+    bars = panels["decisions"].content.data[0]
+    for place, rows in zip(bars.customdata, panels["decisions"].behind, strict=True):
+        assert len(rows) == min(bars.y[place], predict_views.SPECTRA)
+        assert set(table["decision"].iloc[list(rows)]) <= {bars.x[place]}
+    for trace in panels["domain"].content.data:
+        for place, name, t2 in zip(trace.customdata, trace.text or (), trace.x):
+            row = table.iloc[panels["domain"].behind[place][0]]
+            assert row["sample"][:24] == name and max(row["t2"], 1e-3) == pytest.approx(float(t2), rel=1e-5)
+
+
+def test_the_headline_tells_class_probability_set_and_decision() -> None:
+    rng = np.random.default_rng(9)
+    facts = certified(2, rng, policy="recall", recall_target=0.8, confidence=0.95)
+    outputs, samples = draw(30, 2, rng)
+    row = verdicts.decode(outputs, samples, facts).iloc[0]
+    told = {title: (value, below) for title, value, below in predict_views.headline(row, facts)}
+    assert told["Class"][0] == row["predicted"] and told["Decision"][0] == row["decision"]
+    assert told["Probability"][0] == f"{100 * max(row['p_OK'], row['p_The rest']):.1f} %"
+    assert told["Prediction set"][0] == row["prediction_set"] and "95 %" in told["Prediction set"][1]
+    assert "at least 80 %" in told["Decision"][1]
+    assert "no promise" in predict_views.headline(row, facts_of(2))[3][2]
+    assert "5 tastings" in predict_views.promise_text(facts | {"policy": "cost"}, english)
+    assert predict_views.headline(row.to_frame().T.assign(predicted=None).iloc[0], facts) == []
+
+
+def test_scattered_light_does_not_set_the_scale() -> None:
+    table, samples, facts = prediction_of(2, 3)
+    samples.inputs["277"][:, 554 - 295] = 1e4  # twice the excitation
+    fig = next(p for p in predict_views.prediction_panels(table, samples, facts) if p.key == "spectra-277").content
+    assert fig.layout.yaxis.range[1] < 2 and max(fig.data[-1].y) > 1e3
 
 
 def test_ten_thousand_predictions_stay_small() -> None:

@@ -198,7 +198,7 @@ def test_the_fluorimeters_files_are_one_table(tmp_path: Path) -> None:
     other = original_set(tmp_path / "day 2")
     alone = (tmp_path / "more.csv", "day 1/more.csv")
     tables.generic().to_csv(alone[0], index=False)
-    assert TASK.bundles([*files, alone, *other]) == [[0, 1, 2, 3], [4], [5, 6, 7, 8]]
+    assert TASK.bundles([*files, alone, *other], TASK.Acquisition()) == [[0, 1, 2, 3], [4], [5, 6, 7, 8]]
     samples = TASK.read_bundle(files, TASK.Acquisition())
     assert list(samples.inputs) == list(EXCITATIONS) and len(samples) == 6
     assert samples.table["severity"].tolist() == ["OK", "OK", "OK", "VR", "CROCHET", "NC"]
@@ -218,7 +218,7 @@ def test_choosing_channels_keeps_what_the_y_file_tells(tmp_path: Path) -> None:
 
 def test_a_set_that_lacks_a_file_says_which(tmp_path: Path) -> None:
     files = [file for file in original_set(tmp_path / "set") if "EX_380" not in file[1]]
-    (places,) = TASK.bundles(files)
+    (places,) = TASK.bundles(files, TASK.Acquisition())
     with pytest.raises(InputError, match=r"EX_380….txt is missing|EX_380….txt: is missing"):
         TASK.read_bundle([files[place] for place in places], TASK.Acquisition())
 

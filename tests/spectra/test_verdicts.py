@@ -65,6 +65,31 @@ def test_the_policy_chooses_the_cut_offs_and_a_missing_one_is_told() -> None:
     assert found["note"].tolist() == ["", "no certifiable cut-off"]
 
 
+def test_least_cost_decides_by_the_expected_saving() -> None:
+    """Passing a bad barrel costs 20 tastings, any other mistake 2: at 0.9 OK passing saves 1 - 2, rejecting 1 - 1.8."""
+    facts = by_hand("cost") | {"costs": {"wrong": 2.0, "special": ["The rest>OK=20"]}, "cost": {"value": 0.1}}
+    p = [[0.1, 0.9], [0.04, 0.96], [0.6, 0.4], [0.5, 0.5]]  # savings: 1 - 2 = -1 or 1 - 1.8; 1 - 0.8; 1 - 0.8; 1 - 1
+    found = verdicts.decode(outputs_of(p), samples_of(sample=range(4)), facts)
+    assert found["decision"].tolist() == ["taste", "pass", "reject", "taste"]
+    none = verdicts.decode(outputs_of(p), samples_of(sample=range(4)), facts | {"cost": {"value": None}})
+    assert set(none["decision"]) == {"taste"} and set(none["note"]) == {"no certifiable cut-off"}
+
+
+def test_another_certificate_decides_as_if_it_had_been_the_first() -> None:
+    rng = np.random.default_rng(2)
+    one, other = certified(3, rng, 900), certified(3, rng, 900, policy="recall", recall_target=0.7, confidence=0.6)
+    outputs, samples = draw(400, 3, rng)
+    outputs["t2"][:20] = 9.0
+    samples = samples.with_columns(note=["saturated"] * 30 + [""] * 370)
+    before = verdicts.decode(outputs, samples, one)
+    after = verdicts.redecided(before, other)
+    assert (before["decision"] != after["decision"]).any() and (before["prediction_set"] != after["prediction_set"]).any()
+    columns = ["sample", "predicted", "decision", "prediction_set", "in_domain"]
+    wanted = verdicts.decode(outputs, samples, other)
+    pd.testing.assert_frame_equal(after[columns], wanted[columns])
+    assert [set(a.split("; ")) for a in after["note"]] == [set(b.split("; ")) for b in wanted["note"]]
+
+
 def test_an_empty_set_is_shown_as_none() -> None:
     facts = by_hand() | {"set_thresholds": [0.9, 0.9]}
     assert verdicts.decode(outputs_of([[0.5, 0.5]]), samples_of(sample=[1]), facts)["prediction_set"].tolist() == ["none"]
@@ -206,6 +231,20 @@ def test_certificate_is_plain_json_and_counts_specimens() -> None:
     assert facts["cutoffs"].keys() == {"The rest", "OK"} and facts["recall_target"] == 0.925 and facts["risk"] == 0.1
     record = facts["cutoffs"]["OK"]["precision"]
     assert 0.5 <= record["value"] <= 1 and record["measured"] >= 0.925 and 0 < record["kept_percent"] <= 100
+
+
+def test_the_cost_certificate_saves_on_fresh_samples() -> None:
+    """Of 25 certificates at a risk of 10 % hardly any costs more than tasting all; the asked costs are the ones paid."""
+    rng = np.random.default_rng(14)
+    outputs, fresh = draw(40_000, 2, rng)
+    p, truth, paid = outputs["probability"], fresh.table["code"].to_numpy(), []
+    for _ in range(25):
+        facts = certified(2, rng, 600, policy="cost", costs={"wrong": 3.0, "special": ["The rest>OK=6"]})
+        code, cost = verdicts.decided(p, np.ones(len(p), dtype=bool), facts), verdicts.costs_of(facts)
+        paid.append(cost[truth, code].mean())
+    assert cost[0, 1] == 6 and cost[1, 0] == 3
+    assert np.median(paid) < 0.7
+    assert np.sum(np.array(paid) > 1) <= 0.1 * 25 + 3 * math.sqrt(25 * 0.09)
 
 
 @pytest.mark.parametrize("goal", ["precision", "recall"])

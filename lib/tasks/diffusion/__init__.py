@@ -171,7 +171,7 @@ class Diffusion(Task):
         d = [f"d_{unit}{end}" for unit in ("um2_s", "px2_per_frame") for end in ("", "_lo", "_hi")]
         return ("file", *d, "d_mle_px2_per_frame", "d_cve_px2_per_frame", "in_domain", "note")
 
-    def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
+    def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
         """D with error bars beside the classical estimates; for one clip its track too."""
         return views.prediction_panels(table, samples)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import figures
-from lib.task import Panel, Picture, Samples
+from lib.task import Film, Marks, Panel, Picture, Samples
 from lib.tasks.diffusion import estimators, localise, simulate
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Simulation
 
@@ -20,8 +20,6 @@ METHOD_COLOURS = {
     "trajectory bound": figures.GREY,
 }
 OVERSAMPLE = 4
-STRIP_COLUMNS = 8
-GAP_LEVEL = 90  # grey between pictures, seen on light and dark pages
 MAX_STRIPS = 3  # clips of one prediction that are shown frame by frame
 NM_PER_UM = 1000.0
 
@@ -39,33 +37,16 @@ def thumbnail(samples: Samples, row: int) -> np.ndarray:
     return figures.grey_levels(clip.max(axis=0), float(np.median(clip)))
 
 
-def tiled(pictures: np.ndarray, columns: int) -> np.ndarray:
-    """Grey levels (n, h, w) as one picture, `columns` side by side, a pixel apart."""
-    count, height, width = pictures.shape
-    sheet = np.full((-(-count // columns) * (height + 1) - 1, min(count, columns) * (width + 1) - 1), GAP_LEVEL, dtype=np.uint8)
-    for number, picture in enumerate(pictures):
-        top, left = number // columns * (height + 1), number % columns * (width + 1)
-        sheet[top : top + height, left : left + width] = picture
-    return sheet
+def tracked_film(frames: np.ndarray, found: localise.Track, interval_s: float = np.nan) -> Film:
+    """All frames (T, h, w) side by side or played, with the molecule's centre ringed where it is visible in row 0 of `found`."""
+    seen, y_px, x_px = found.visible[0], found.y_px[0], found.x_px[0]
+    rings = tuple(((float(x_px[t]), float(y_px[t])),) if seen[t] else () for t in range(len(frames)))
+    return Film((figures.reel(levels(frames)),), _times(len(frames), interval_s), (Marks("molecule", rings),), spread=True)
 
 
-def strip(frames: np.ndarray, track: localise.Track | None = None, row: int = 0, columns: int = STRIP_COLUMNS) -> go.Figure:
-    """All frames (T, h, w) as a contact sheet, with the molecule's centre marked where it is visible."""
-    count, height, width = frames.shape
-    rows = -(-count // columns)
-    cell_h, cell_w = height + 1, width + 1
-    sheet = tiled(levels(frames), columns)
-    fig = figures.figure(height=30 + (130 if columns == STRIP_COLUMNS else 98) * rows, margin={"l": 8, "r": 8, "t": 8, "b": 8})
-    fig.add_trace(figures.image(sheet, colours="gray", scale=2))
-    if track is not None:
-        t = np.flatnonzero(track.visible[row][:count])
-        y, x = track.y_px[row][t] + t // columns * cell_h, track.x_px[row][t] + t % columns * cell_w
-        ring = {"symbol": "circle-open", "size": 12, "color": figures.AMBER, "line": {"width": 1.2}}
-        fig.add_scatter(
-            x=x, y=y, mode="markers", marker=ring, showlegend=False, text=[f"frame {i + 1}" for i in t], hoverinfo="text"
-        )
-    figures.pixel_axes(fig, sheet.shape, title=False)
-    return fig.update_xaxes(visible=False).update_yaxes(visible=False)
+def _times(count: int, interval_s: float) -> tuple[str, ...]:
+    """When each frame began, where the interval is known."""
+    return tuple(f"{t * interval_s:.3g} s" if np.isfinite(interval_s) else "" for t in range(count))
 
 
 def path_figure(path_px: np.ndarray, found: localise.Track | None = None, row: int = 0) -> go.Figure:
@@ -120,16 +101,15 @@ def msd_figure(curves: dict[str, np.ndarray], lines: dict[str, float], interval_
 def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> list[Panel]:
     """One simulated clip (row 0 of `sample`, with `path_px`) and a row of clips over a range of D (`series`)."""
     path = np.asarray(sample.inputs["path_px"][0], dtype=float)
-    sharp = simulate.render_noiseless(path, config, OVERSAMPLE)
-    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
+    sharp = simulate.render_noiseless(path, config, OVERSAMPLE).astype(np.float32)
     found = localise.track(estimators.noise_equivalent(sample)[:1])
     return [
         Panel(
             "clip",
             "The clip",
-            _film(np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32), sharp, path.mean(axis=1)),
-            "Play, or drag the slider. Click “true path” in the legend to lay it over the frames. Right: the light that falls "
-            f"on the camera, without noise or background, {OVERSAMPLE} × finer than its pixels.",
+            _film(np.asarray(sample.inputs["clip_adu"][0], dtype=np.float32), sharp, path.mean(axis=1), config.frame_interval_s),
+            "A frame with its noise; what a perfect camera would record, where a fast molecule smears its spot, a shape that "
+            "tells D as well as the path does; and the light that falls on the camera, finer than its pixels, faint raised.",
             True,
         ),
         Panel(
@@ -138,13 +118,6 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             path_figure(path, found),
             "Where the molecule is while the shutter is open, coloured by frame, and the centre that a fit finds in each frame. "
             "A centre is the mean over the exposure: what happens within a frame shows only as blur.",
-        ),
-        Panel(
-            "noiseless",
-            "Without noise, at the camera's pixels",
-            Picture(figures.png(tiled(levels(coarse), columns=4), scale=3)),
-            "What a perfect camera would record, frame by frame. A fast molecule smears its spot: that shape tells D "
-            "as well as the path does.",
         ),
         Panel("msd", "Mean squared displacement", _simulated_msd(path, found, config), _MSD_TEXT),
         Panel(
@@ -155,6 +128,12 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             "statistics, EM gain and read noise.",
         ),
         Panel(
+            "settings",
+            "In other units",
+            conditions_table(config, found),
+            "What these settings mean, and how well any analysis of centroids can do.",
+        ),
+        Panel(
             "range",
             "The same molecule at other speeds",
             Picture(figures.png(range_picture(series), scale=3)),
@@ -163,29 +142,19 @@ def simulation_panels(sample: Samples, config: Simulation, series: Samples) -> l
             + " px²/frame.",
             True,
         ),
-        Panel(
-            "settings",
-            "In other units",
-            conditions_table(config, found),
-            "What these settings mean, and how well any analysis of centroids can do.",
-            True,
-        ),
     ]
 
 
-def _film(frames: np.ndarray, sharp: np.ndarray, mean_path: np.ndarray) -> go.Figure:
-    """Frames (T, h, w) to play, the finer ones without noise beside them, and the true mean positions (T, 2) to lay over."""
-    labels = [str(t + 1) for t in range(len(frames))]
-    recorded = figures.Film(levels(frames), 4, "as the camera records it")
-    light = figures.Film(figures.grey_levels(np.sqrt(sharp)), 1, "light alone, finer than the pixels")
-    film = figures.animation(recorded, light, labels=labels)
-    ticks = np.arange(0, CLIP_PX + 1, 16)
-    axis = {"tickvals": ticks * OVERSAMPLE, "ticktext": ticks, "row": 1, "col": 2}
-    film.update_xaxes(**axis).update_yaxes(title_text="", **axis)
-    film.update_layout(margin_t=64, legend_y=1.1)
-    line = {"color": figures.AMBER, "width": 1.2}
-    y, x = mean_path.T
-    return film.add_scatter(x=x, y=y, mode="lines", line=line, name="true path", visible="legendonly", showlegend=True)
+def _film(frames: np.ndarray, sharp: np.ndarray, mean_path: np.ndarray, interval_s: float) -> Film:
+    """Frames (T, h, w) as recorded, without noise, and finer; the true mean positions (T, 2) to lay over."""
+    coarse = sharp.reshape(len(sharp), CLIP_PX, OVERSAMPLE, CLIP_PX, OVERSAMPLE).sum(axis=(2, 4))
+    reels = (
+        figures.reel(levels(frames), "as the camera records it"),
+        figures.reel(figures.grey_levels(coarse), "without noise and background"),
+        figures.reel(figures.grey_levels(np.sqrt(sharp)), f"the light itself, {OVERSAMPLE} × finer", zoom=OVERSAMPLE),
+    )
+    true = Marks("true path", tuple(((float(x), float(y)),) for y, x in mean_path), joined=True, shown=False)
+    return Film(reels, _times(len(frames), interval_s), (true,))
 
 
 _MSD_TEXT = (
@@ -225,7 +194,7 @@ def range_picture(series: Samples) -> np.ndarray:
     lo, hi = np.quantile(clips[:, middle], (0.01, 0.9995))
     frames = [figures.grey_levels(clip[middle], float(lo), float(hi)) for clip in clips]
     means = [figures.grey_levels(clip.mean(axis=0)) for clip in clips]
-    return tiled(np.stack(frames + means), columns=len(clips))
+    return figures.contact_sheet(np.stack(frames + means), columns=len(clips))
 
 
 def conditions_table(config: Simulation, found: localise.Track) -> pd.DataFrame:
@@ -270,11 +239,10 @@ def _clip_panels(one: Samples, found: localise.Track, lines: dict[str, float], s
     curve = {"measured centres": estimators.msd(found.y_px, found.x_px, found.visible)[0][: count - 1]}
     seen = found.visible[0]
     path = np.stack([found.y_px[0][seen], found.x_px[0][seen]], axis=-1)[:, None]
-    name = record["file"]
+    name, interval_s = record["file"], float(record["frame_interval_s"])
+    film = tracked_film(frames, found, interval_s)
     return [
-        Panel(
-            f"frames{suffix}", f"Frames of {name}", strip(frames, found), "Circles mark the molecule where it is visible.", True
-        ),
+        Panel(f"frames{suffix}", f"Frames of {name}", film, "Circles mark the molecule where it is visible.", True),
         Panel(
             f"path{suffix}",
             f"Path in {name}",
@@ -284,7 +252,7 @@ def _clip_panels(one: Samples, found: localise.Track, lines: dict[str, float], s
         Panel(
             f"msd{suffix}",
             f"Mean squared displacement of {name}",
-            msd_figure(curve, drawn, float(record["frame_interval_s"])),
+            msd_figure(curve, drawn, interval_s),
             _MSD_TEXT,
         ),
         Panel(f"readings{suffix}", f"Readings of {name}", readings_table(record, estimates), record["note"]),

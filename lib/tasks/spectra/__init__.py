@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from lib.task import Arrays, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
+from lib.task import Arrays, Choices, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
 from lib.tasks.spectra import (
     arrays,
     checks,
+    choices,
     clean,
     clean_views,
     predict_views,
     sample_views,
+    sheet_rows,
     sheet_views,
     simulate_views,
+    transfer_views,
     verdicts,
 )  # fmt: skip
 from lib.tasks.spectra import files as tables
@@ -46,6 +49,10 @@ class Spectra(Task):
     icon = ":material/ssid_chart:"
     suffixes = tables.SUFFIXES
     monitor = Metric("macro_f1", "", "max")
+    decides = (
+        "policy", "precision_target_percent", "recall_target_percent", "risk_percent", "tastings_per_mistake", "special_costs",
+        "confidence_percent",
+    )  # fmt: skip
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {
         "predicted": ("Class", ""),
         "prediction_set": ("Classes that cannot be ruled out", ""),
@@ -69,21 +76,27 @@ class Spectra(Task):
         assert isinstance(config, Simulation)
         return simulate_views.simulation_panels(config, rng, self.say)
 
-    def bundles(self, files: Sequence[tuple[Path, str]]) -> list[list[int]]:
-        """The fluorimeter's files of one set belong together; any other table is alone."""
-        return tables.bundles([name for _, name in files])
+    def choices(self, files: Sequence[tuple[Path, str]]) -> Choices:
+        """Columns and channels of the tables, and what their names suggest."""
+        return choices.choices(files)
+
+    def bundles(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> list[list[int]]:
+        """The fluorimeter's files of one set belong together; other tables are alone, or what the user says they are."""
+        assert isinstance(acquisition, Columns)
+        return tables.bundles([name for _, name in files], acquisition.together)
 
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """One table."""
         return self.read_bundle([(path, display_name or path.name)], acquisition)
 
     def read_bundle(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> Samples:
-        """One table, or the files of one set; columns as the user named them, as the file says, or as they are called."""
+        """One table, the files of one set, or several tables joined; columns as the user named them, or as the file suggests."""
         assert isinstance(acquisition, Columns)
         columns = acquisition if acquisition != Columns() else None
         paths, names = [path for path, _ in files], [name for _, name in files]
         reading = tables.read(paths, columns, names=names, cache=tables.cache_folder())
-        return arrays.as_samples(reading.table, names[0] + (f" and {len(names) - 1} more" if names[1:] else ""))
+        file = names[0] + (f" and {len(names) - 1} more" if names[1:] else "")
+        return arrays.as_samples(reading.table, file, reading.notes, self.tell)
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """`spectra.parquet`; what only a simulation knows goes into truth.csv."""
@@ -107,8 +120,9 @@ class Spectra(Task):
     def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
         """The whole table: integrals, maxima, classes, drift, correlations, principal components, extremes, checks."""
         assert isinstance(rules, Rules)
-        check = View(self.say("Checks"), lambda: checks.check_panel(samples, readings, self.say))
-        return [*clean_views.views(samples, readings, keep, self.say, rules), check]
+        check = View(self.say("Checks"), lambda: checks.check_panel(samples, readings, self.say), "all samples")
+        transfer = transfer_views.transfer_view(samples, keep, self.say)
+        return [*clean_views.views(samples, readings, keep, self.say, rules), check, *([transfer] if transfer else [])]
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """The curves of one sample."""
@@ -124,13 +138,15 @@ class Spectra(Task):
 
         assert isinstance(config, Training)
         table, sentences = balance_of(config)
-        told = "\n".join(f"- {sentence}" for sentence in sentences)
+        told = "\n".join(f"- {self.tell(sentence)}" for sentence in sentences)
         balance = Panel("balance", self.say("Classes to be learnt"), table, self.say("How many samples each class has."))
         return [balance, *([Panel("remarks", self.say("Good to know before training"), told)] if told else [])]
 
     def folds(self, config: TrainConfig) -> list[TrainConfig]:
         """Every fold as the test part once."""
         assert isinstance(config, Training)
+        if config.test_source == "file":
+            return [config]  # every fold would test the same table
         return [config.model_copy(update={"current_split": k}) for k in range(config.n_splits)]
 
     def export_name(self, config: TrainConfig) -> str:
@@ -212,6 +228,19 @@ class Spectra(Task):
         """Cut-offs and prediction sets that keep a promise at a stated risk."""
         return verdicts.certify(predicted, truth, samples, self.facts, np.random.default_rng(CERTIFYING))
 
+    def asked(self, config: TrainConfig) -> dict[str, Any]:
+        """Policy, targets, risk and costs."""
+        assert isinstance(config, Training)
+        return verdicts.asked(config, self.facts["classes"])
+
+    def redecided(self, predicted: pd.DataFrame) -> pd.DataFrame:
+        """Decision, prediction set and note anew."""
+        return verdicts.redecided(predicted, self.facts, self.say)
+
+    def joined(self, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Each fold keeps its own certificate: a row is decided as its own model would."""
+        return sheet_rows.joined(folds)
+
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
         """Class, probabilities, prediction set, decision, domain and note of each sample."""
         return verdicts.decode(outputs, samples, self.facts, self.say)
@@ -232,13 +261,22 @@ class Spectra(Task):
         """Columns of predictions.csv, with the classes of the run."""
         return verdicts.prediction_columns(self.facts)
 
-    def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
+    def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
         """Decisions, probabilities, spectra over the class means, distance to the training data."""
         return predict_views.prediction_panels(table, samples, self.facts, self.say)
 
+    def behind_panels(self, predicted: pd.DataFrame, samples: Samples) -> list[Panel]:
+        """Spectra of a few samples over the class means."""
+        return predict_views.behind_panels(predicted, samples, self.facts, self.say)
+
+    def headline(self, row: pd.Series) -> list[tuple[str, str, str]]:
+        """Class, probability, prediction set and decision of one sample."""
+        return predict_views.headline(row, self.facts, self.say)
+
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """What a lab signs: calibration, confusion, cut-offs and what they kept, sets, errors, strata."""
-        return sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
+        panels = sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
+        return [*panels, *transfer_views.sheet_panel(self.facts, self.say)]
 
     def example(self) -> list[Path]:
         """A small simulated table that ships."""

@@ -105,3 +105,27 @@ def error_contributions(
     )  # fmt: skip
     found.insert(3, "percent", 100 * found["count"] / max(len(wrong), 1))
     return found.sort_values(["count", "truth", "predicted"], ascending=[False, True, True], ignore_index=True).head(most)
+
+
+def surest_errors(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+    kinds: pd.DataFrame,
+    detail: np.ndarray | None = None,
+    most: int = 6,
+) -> list[np.ndarray]:
+    """For each row of `kinds`, a table of `error_contributions`, positions of at most `most` such errors.
+
+    Those whose wrong answer was most probable come first: they are the likeliest wrong labels, and the last that a cut-off sends
+    to the taster. Other arguments as of `error_contributions`.
+    """
+    wrong = np.flatnonzero((predicted != labels) & (predicted != UNDECIDED))
+    called = np.asarray(names, dtype=object)
+    truth = (called[labels] if detail is None else np.asarray(detail, dtype=object))[wrong]
+    score = probabilities[wrong, predicted[wrong]]
+    found = pd.DataFrame({"truth": truth, "said": called[predicted[wrong]], "score": score, "row": wrong})
+    found = found.sort_values("score", ascending=False, kind="stable")
+    rows = {pair: group["row"].to_numpy()[:most] for pair, group in found.groupby(["truth", "said"])}
+    return [rows[truth, said] for truth, said in zip(kinds["truth"], kinds["predicted"])]

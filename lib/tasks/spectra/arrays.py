@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.task import Arrays, InputError, Samples
+from lib.task import Arrays, InputError, Phrase, Samples
 from lib.tasks.spectra.axes import resample
 from lib.tasks.spectra.columns import NOTE
 from lib.tasks.spectra.rows import text
 from lib.tasks.spectra.table import INSTRUMENT, Channel, SpectraTable
+from lib.tasks.spectra.tabular import note_in
 
 
-def as_samples(table: SpectraTable, file: str) -> Samples:
-    """One input per channel, (n, P) float32; axes and units in `common["channels"]`; `rows` with file and note as the table."""
-    notes = table.rows[NOTE].fillna("") if NOTE in table.rows else ""
-    rows = table.rows.reset_index(drop=True).assign(file=file, note=notes)
+def as_samples(table: SpectraTable, file: str, remarks: Sequence[str] = (), tell: Callable[[str], str] = str) -> Samples:
+    """One input per channel, (n, P) float32; axes and units in `common["channels"]`; `rows` with file and note as the table.
+
+    `remarks` are what was done to make the whole file fit; `tell` puts the notes of samples into the reader's language.
+    """
+    notes = table.rows[NOTE].fillna("") if NOTE in table.rows else pd.Series("", index=table.rows.index)
+    told = {note: note_in(note, tell) for note in notes.unique()}
+    rows = table.rows.reset_index(drop=True).assign(file=file, note=notes.map(told).to_numpy())
     described = [{"name": c.name, "unit": c.axis_unit, "axis": [float(x) for x in c.axis]} for c in table.channels]
     first = ["file", "note"]
     rows = rows[[*first, *(name for name in rows if name not in first)]]
-    return Samples({c.name: c.values for c in table.channels}, rows, {"channels": described})
+    of_file = tuple((file, remark) for remark in remarks)
+    return Samples({c.name: c.values for c in table.channels}, rows, {"channels": described}, of_file)
 
 
 def as_table(samples: Samples) -> SpectraTable:
@@ -48,7 +54,9 @@ def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
     arrays = {"spectra": np.concatenate(parts, axis=1, dtype=np.float32)}
     missing = [column for column in facts["tabular"] if column not in samples.table]
     if missing:
-        problem = f"lacks the column {', '.join(map(repr, missing))}, which this model takes beside the spectra"
+        problem = Phrase(
+            "lacks the column {columns}, which this model takes beside the spectra", columns=", ".join(map(repr, missing))
+        )
         raise InputError(name, problem, "Add the column, or choose a model that needs spectra alone.")
     if facts["tabular"]:
         columns = [pd.to_numeric(samples.table[column], errors="coerce").to_numpy(np.float32) for column in facts["tabular"]]
@@ -73,13 +81,20 @@ def _of_second(rows: pd.DataFrame, transfer: Mapping[str, Any], name: str) -> np
     """Which rows the second instrument measured (n,) bool. Raises InputError where one of another instrument is among them."""
     found, known = instruments_of(rows), (transfer["from"], transfer["to"])
     if len(found) and not (found != "").any():
-        problem = f"does not tell which instrument measured its samples, {' or '.join(known)}, by which this model transfers"
-        raise InputError(name, problem, f"Name that column, or add one called {INSTRUMENT!r}.")
+        problem = Phrase(
+            "does not tell which instrument measured its samples, {names}, by which this model transfers",
+            names=" or ".join(known),
+        )
+        raise InputError(name, problem, Phrase("Name that column, or add one called {column!r}.", column=INSTRUMENT))
     strange = ~np.isin(found, known)
     if strange.any():
         others = ", ".join(repr(word) if word else "no name" for word in pd.unique(found[strange])[:5])
-        problem = f"{int(strange.sum())} samples are of an instrument that this model does not know ({others})"
-        raise InputError(name, problem, f"It knows {' and '.join(known)}: mend the names, or leave these samples out.")
+        problem = Phrase(
+            "{n} samples are of an instrument that this model does not know ({others})", n=int(strange.sum()), others=others
+        )
+        raise InputError(
+            name, problem, Phrase("It knows {names}: mend the names, or leave these samples out.", names=" and ".join(known))
+        )
     return found == known[1]
 
 
@@ -89,8 +104,10 @@ def _on_axis(table: SpectraTable, wanted: Mapping[str, Any], name: str) -> np.nd
     try:
         channel = table.channel(wanted["name"])
     except KeyError as error:
-        remedy = "Add it, or choose a model that was trained without it."
-        raise InputError(name, f"lacks channel {wanted['name']} (it has {there})", remedy) from error
+        remedy = Phrase("Add it, or choose a model that was trained without it.")
+        raise InputError(
+            name, Phrase("lacks channel {channel} (it has {there})", channel=wanted["name"], there=there), remedy
+        ) from error
     axis = np.asarray(wanted["axis"])
     if np.array_equal(channel.axis, axis):
         return channel.values

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.table import Channel
 
 SAME = 1e-3  # positions closer than this share of a step are the same
@@ -39,12 +39,22 @@ def fit_axis(have: np.ndarray, want: np.ndarray, channel: str, unit: str, where:
     """From axis `have` (P,) to `want` (Q,), both increasing. Raises InputError outside the range or across wide gaps."""
     step = float(np.median(np.diff(want))) if len(want) > 1 else 1.0
     close = SAME * step
-    remedy = "Measure the whole range; or keep the file's own positions, with standard_axis off, and train a model on those"
+    remedy = Phrase(
+        "Measure the whole range; or keep the file's own positions, with standard_axis off, and train a model on those"
+    )
     if have[0] > want[0] + close or have[-1] < want[-1] - close:
         raise InputError(
             where,
-            f"has channel {channel} from {have[0]:g} to {have[-1]:g} {unit}, and {want[0]:g} to {want[-1]:g} {unit} are needed: "
-            "spectra are not continued beyond what was measured",
+            Phrase(
+                "has channel {channel} from {low:g} to {high:g} {unit}, and {first:g} to {last:g} {unit} are needed: "
+                "spectra are not continued beyond what was measured",
+                channel=channel,
+                low=have[0],
+                high=have[-1],
+                unit=unit,
+                first=want[0],
+                last=want[-1],
+            ),
             remedy,
         )
     high = np.clip(np.searchsorted(have, want - close), 0, len(have) - 1)
@@ -55,8 +65,15 @@ def fit_axis(have: np.ndarray, want: np.ndarray, channel: str, unit: str, where:
         at = int(np.argmax(gap))
         raise InputError(
             where,
-            f"has no positions of channel {channel} between {have[low[at]]:g} and {have[high[at]]:g} {unit} "
-            f"(at most {WIDEST_GAP_STEPS * step:g} {unit} can be bridged)",
+            Phrase(
+                "has no positions of channel {channel} between {low:g} and {high:g} {unit} "
+                "(at most {widest:g} {unit} can be bridged)",
+                channel=channel,
+                low=have[low[at]],
+                high=have[high[at]],
+                unit=unit,
+                widest=WIDEST_GAP_STEPS * step,
+            ),
             remedy,
         )
     weight = np.where(exact, 0.0, (want - have[low]) / np.where(gap > 0, gap, 1.0)).astype(np.float32)
@@ -67,13 +84,36 @@ def _said(have: np.ndarray, want: np.ndarray, exact: np.ndarray, channel: str, u
     """What the fit does, in a clause; empty where it does nothing."""
     if exact.all():
         extra = len(have) - len(want)
-        return f"channel {channel}: {extra} positions beside {want[0]:g}–{want[-1]:g} {unit} left out" if extra else ""
+        return (
+            Phrase(
+                "channel {channel}: {extra} positions beside {first:g}–{last:g} {unit} left out",
+                channel=channel,
+                extra=extra,
+                first=want[0],
+                last=want[-1],
+                unit=unit,
+            )
+            if extra
+            else ""
+        )
     lost = want[~exact]
     if len(lost) <= 0.1 * len(want):
-        return (
-            f"channel {channel}: {len(lost)} missing positions filled linearly ({', '.join(f'{x:g}' for x in lost[:5])} {unit})"
+        return Phrase(
+            "channel {channel}: {n} missing positions filled linearly ({some} {unit})",
+            channel=channel,
+            n=len(lost),
+            some=", ".join(f"{x:g}" for x in lost[:5]),
+            unit=unit,
         )
-    return f"channel {channel}: {len(have)} positions resampled linearly to {len(want)} ({want[0]:g}–{want[-1]:g} {unit})"
+    return Phrase(
+        "channel {channel}: {n} positions resampled linearly to {m} ({first:g}–{last:g} {unit})",
+        channel=channel,
+        n=len(have),
+        m=len(want),
+        first=want[0],
+        last=want[-1],
+        unit=unit,
+    )
 
 
 def resample(channel: Channel, axis: np.ndarray, where: str) -> tuple[Channel, str]:
@@ -95,7 +135,9 @@ def fill_empty_positions(values: np.ndarray, axis: np.ndarray, channel: str, uni
         return ""
     if empty.all():
         raise InputError(
-            where, f"has no value in channel {channel}", "Export it again with its spectra, or choose other channels"
+            where,
+            Phrase("has no value in channel {channel}", channel=channel),
+            "Export it again with its spectra, or choose other channels",
         )
     fit = fit_axis(axis[~empty], axis, channel, unit, where)
     kept = np.flatnonzero(~empty)

@@ -2,7 +2,8 @@
 
 PLS-DA, shrinkage LDA, linear SVM and ridge are linear: scores = x · coefᵀ + intercept, probabilities = softmax(scores ÷ T).
 Each has one setting (components, shrinkage, C, α) and solves all its settings at once, so that a choice costs one fit per fold.
-"MiniRocket" is the ridge on MiniRocket's features. `best_of` compares preprocessing × model on held-out groups.
+"MiniRocket" is the ridge on MiniRocket's features. `best_of` compares preprocessing × model on held-out groups and averages the
+candidates that those cannot tell from the best one.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,6 @@ from lib.tasks.spectra.minirocket import MiniRocket
 from lib.tasks.spectra.preprocess import recipe
 
 Solved = tuple[np.ndarray, np.ndarray]  # coefficients (S, K, P) and intercepts (S, K) of S settings
-Measure = Literal["accuracy", "macro_f1", "log_loss"]
 NO_VARIANCE = 1e-30
 
 
@@ -221,23 +221,37 @@ CANDIDATES = tuple(
 
 @dataclass(frozen=True)
 class Best:
-    """The outcome of `best_of`.
+    """The outcome of `best_of`; it predicts as the mean of its members.
 
     `table`: a row per candidate, best first: candidate, preprocessing, model, setting, accuracy (0 to 1), macro_f1, log_loss
     (nats), seconds. `models`: every candidate fitted on all rows. `held_out`: of every candidate, probabilities (n, K) of
-    each row from folds that had not seen its group; columns as `labels`.
+    each row from folds that had not seen its group; columns as `labels`. `members`: the candidates that the held-out rows
+    cannot tell from the best one, which comes first.
     """
 
-    name: str
     table: pd.DataFrame
     models: dict[str, Pipeline]
     held_out: dict[str, np.ndarray]
     labels: np.ndarray
+    members: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The best single candidate."""
+        return self.members[0]
 
     @property
     def model(self) -> Pipeline:
-        """The chosen pipeline: `predict`, `predict_proba`."""
+        """Its pipeline: `predict`, `predict_proba`."""
         return self.models[self.name]
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """(n, K) mean probabilities of the members, columns as `labels`."""
+        return np.asarray(np.mean([self.models[name].predict_proba(x) for name in self.members], axis=0))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """(n,) labels of the largest mean probability."""
+        return np.asarray(self.labels[self.predict_proba(x).argmax(axis=1)])
 
 
 def best_of(
@@ -247,10 +261,9 @@ def best_of(
     groups: np.ndarray | None = None,
     candidates: Sequence[Candidate] = CANDIDATES,
     folds: int = 5,
-    by: Measure = "accuracy",
     seen_as: np.ndarray | None = None,
 ) -> Best:
-    """The candidate that does best on held-out groups, fitted on all rows; equals are told apart by their log loss.
+    """Candidates compared by their accuracy on held-out groups, equals by their log loss; all are fitted on all rows.
 
     `x` (n, P), `y` (n,) labels, `groups` (n,). `seen_as` (n, P): the same rows as another instrument gives them; then held-out
     rows are taken from it, and the choice is the best for that instrument. Preprocessing and MiniRocket's biases see no labels
@@ -273,7 +286,7 @@ def best_of(
             prepared[key] = _prepared(*key, x, seen_as, seed)
         before, features, seen = prepared[key]
         kind = MODELS[candidate.model]
-        setting, temperature, probabilities = _tuned(kind(), features, seen, code, parts, by)
+        setting, temperature, probabilities = _tuned(kind(), features, seen, code, parts)
         final = kind(setting, temperature).fit(features, labels[code])
         models[candidate.name] = Pipeline([*before, ("model", final)])
         held_out[candidate.name] = probabilities
@@ -282,8 +295,24 @@ def best_of(
             "setting": f"{kind.setting_name} {setting:g}", **_measures(code, probabilities),
             "seconds": time.perf_counter() - begin,
         })  # fmt: skip
-    table = _ranked(pd.DataFrame(rows), by)
-    return Best(str(table["candidate"].iloc[0]), table, models, held_out, labels)
+    table = _ranked(pd.DataFrame(rows))
+    return Best(table, models, held_out, labels, alike(list(table["candidate"]), held_out, code, groups))
+
+
+def alike(
+    names: Sequence[str], held_out: Mapping[str, np.ndarray], code: np.ndarray, groups: np.ndarray | None
+) -> tuple[str, ...]:
+    """Those of `names`, best first, whose held-out accuracy is within one standard error of the first one's.
+
+    Few rows cannot tell them apart, so picking one of them is a draw that their mean does without. The standard error is that
+    of a mean over groups (n,), whose rows are right or wrong together. Breiman, Friedman, Olshen & Stone 1984, section 3.4.3.
+    """
+    hits = {name: held_out[name].argmax(axis=1) == code for name in names}
+    best = hits[names[0]]
+    together = np.arange(len(code)) if groups is None else splits.numbered(groups)
+    off = np.bincount(np.unique(together, return_inverse=True)[1], best - best.mean())
+    error = float(np.sqrt((off**2).sum() * len(off) / max(len(off) - 1, 1))) / len(code)
+    return tuple(name for name in names if best.mean() - hits[name].mean() <= error + 1e-9)
 
 
 def _check(labels: np.ndarray, code: np.ndarray, groups: np.ndarray | None, candidates: Sequence[Candidate]) -> None:
@@ -309,7 +338,7 @@ def _prepared(
 
 
 def _tuned(
-    model: Linear, x: np.ndarray, seen: np.ndarray, code: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], by: Measure
+    model: Linear, x: np.ndarray, seen: np.ndarray, code: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[float, float, np.ndarray]:
     """(setting, temperature, held-out probabilities (n, K)) of the setting that does best."""
     scores = np.empty((len(model.grid), len(code), int(code.max()) + 1))
@@ -323,7 +352,7 @@ def _tuned(
     temperatures = [_temperature(s, code) for s in scores]
     tempered = [softmax(s / t, axis=1) for s, t in zip(scores, temperatures)]
     table = pd.DataFrame([_measures(code, p) for p in tempered])
-    best = int(_ranked(table, by).index[0])
+    best = int(_ranked(table).index[0])
     return float(model.grid[best]), temperatures[best], tempered[best]
 
 
@@ -354,8 +383,7 @@ def _measures(code: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     }
 
 
-def _ranked(table: pd.DataFrame, by: Measure) -> pd.DataFrame:
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Best first. Rounded, because sums of equal terms in another order must not decide."""
-    first = table[by] if by == "log_loss" else -table[by]
-    order = pd.DataFrame({"first": first, "second": table["log_loss"]}).round(9)
+    order = pd.DataFrame({"first": -table["accuracy"], "second": table["log_loss"]}).round(9)
     return table.loc[order.sort_values(["first", "second"], kind="stable").index]

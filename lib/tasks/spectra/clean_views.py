@@ -104,6 +104,7 @@ def views(
         say("Integrals"): _integrals, say("Largest readings"): _maxima,
         say("Samples by size"): _scatter, say("Samples by shape"): _scores,
     }  # fmt: skip
+    of_kept = list(makers)[:3]  # the others show all samples, kept or not
     if order:
         makers |= {say("Class and integral together"): _joint, say("Integral of each class"): _boxes}
     if order and {INSTRUMENT, PROVENANCE} & set(samples.table):
@@ -114,7 +115,9 @@ def views(
         say("What goes together"): _correlations,
         say("Largest and smallest spectra"): _extreme_spectra, say("Largest and smallest samples"): _extremes_table,
     }  # fmt: skip
-    return [View(title, partial(make, look, title)) for title, make in makers.items()]
+    return [
+        View(title, partial(make, look, title), None if title in of_kept else "all samples") for title, make in makers.items()
+    ]
 
 
 def _bounds(values: np.ndarray, limit: float = np.nan) -> tuple[float, float]:

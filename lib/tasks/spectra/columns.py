@@ -1,8 +1,8 @@
 """Which column of a table is what: positions of spectra by their names, and the rest as its owner says.
 
 A spectrum's column is named by its position (`600`, `1005.35`, `600 nm`, `X600`) or by channel and position (`277_295`,
-`lspr_450`). Whatever else a file brings is label, specimen, instrument, date or a tabular value: `Columns` says which,
-`suggest` proposes it from the names.
+`lspr_450`). Whatever else a file brings is label, specimen, instrument, date or a tabular value: `suggest` proposes which from
+the names, `Columns` says it where the proposal is wrong, and `settled` puts both together.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from lib.task import Config, InputError, option
+from lib.task import NOTHING, Config, InputError, Phrase, option
 from lib.tasks.spectra.table import (
     DATE,
     EXCITATIONS,
@@ -43,8 +43,14 @@ _NAMED = re.compile(rf"(?P<channel>.*?\D)(?P<at>(?:(?<=_)-)?{_NUMBER}){_UNIT}")
 _UNITS = {"um": "µm", "cm-1": "cm⁻¹", "cm^-1": "cm⁻¹", "1/cm": "cm⁻¹"}
 
 
+Together = Literal["apart", "channels", "instruments"]
+
+
 class Columns(Config):
-    """What the columns of a file mean. Names are the file's; an empty one means that the file has no such column."""
+    """What the columns of a file mean. Names are the file's; an empty one stands for what `suggest` proposes, NOTHING for none.
+
+    What `settled` gives, and a file of ours says of itself, is complete: there an empty name means that there is no such column.
+    """
 
     sample: str = option("", "Column that names each sample; without one they are numbered", group="data")
     group: tuple[str, ...] = option(
@@ -64,6 +70,13 @@ class Columns(Config):
         True, "Bring channels 277, 380, 425 (295–740 nm) and lspr (450–700 nm) to 1 nm steps; off keeps the file's positions",
         group="data",
     )  # fmt: skip
+    together: Together = option(
+        "apart",
+        "Several tables at once: each apart; as channels, where they hold other spectra of the same samples, joined by the "
+        "sample's name; or as instruments, where they hold the same channels, one table below the other. Files go by their "
+        "names: a.csv is channel, or instrument, a",
+        group="data",
+    )
 
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Standard column of `rows`: the file's columns it is made of."""
@@ -93,6 +106,49 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
+PICKED = ("sample", "group", "instrument", "date", "time", "label", "severity", "defect_type", "provenance", "tabular")
+
+
+def named(columns: Columns, role: str) -> tuple[str, ...]:
+    """The columns that a field of PICKED names, NOTHING among them."""
+    value = getattr(columns, role)
+    return tuple(name for name in ((value,) if isinstance(value, str) else value) if name)
+
+
+def settled(given: Columns, proposed: Columns) -> Columns:
+    """What was given, and what is proposed for the fields left as they are.
+
+    A column that was given a meaning which the proposal does not give it loses the proposed one: a label that is chosen as
+    group is a label no more.
+    """
+    typed = {role: names for role in PICKED if (names := named(given, role))}
+    taken = {name for role, names in typed.items() for name in names if name not in named(proposed, role)}
+    values: dict[str, Any] = {}
+    for role in PICKED:
+        kept = tuple(name for name in typed.get(role, named(proposed, role)) if name != NOTHING)
+        if role not in typed:
+            kept = tuple(name for name in kept if name not in taken)
+        values[role] = kept if role in ("group", "tabular") else next(iter(kept), "")
+    others = (name for name in Columns.model_fields if name not in PICKED)
+    changed = {name: getattr(given, name) for name in others if getattr(given, name) != Columns.model_fields[name].default}
+    return proposed.model_copy(update=values | changed)
+
+
+def only(given: Columns, names: Sequence[str]) -> Columns:
+    """What was given, without the columns that a file of these names lacks."""
+    here = {*names, NOTHING}
+    kept = {role: tuple(name for name in named(given, role) if name in here) for role in PICKED}
+    values = {role: found if role in ("group", "tabular") else next(iter(found), "") for role, found in kept.items()}
+    return given.model_copy(update=values)
+
+
+def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The channels of a header, and its columns that are no positions of a spectrum."""
+    groups = _spectral(names, Columns())
+    spectral = {place for members in groups.values() for place, _, _ in members}
+    return tuple(groups), tuple(name for place, name in enumerate(names) if place not in spectral)
+
+
 # --- names -> channels ------------------------------------------------------------------------------------------------
 def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
     """Channels and other columns of a header.
@@ -103,7 +159,7 @@ def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
     if len(names) > MAX_COLUMNS:
         raise InputError(
             where,
-            f"has {len(names):,} columns (at most {MAX_COLUMNS:,})",
+            Phrase("has {n:,} columns (at most {most:,})", n=len(names), most=MAX_COLUMNS),
             "Export one row per sample and one column per position",
         )
     repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -111,7 +167,7 @@ def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
         some = ", ".join(map(repr, repeated[:3]))
         raise InputError(
             where,
-            f"has {len(repeated)} column names that stand more than once ({some})",
+            Phrase("has {n} column names that stand more than once ({some})", n=len(repeated), some=some),
             "Export it again with every position once: the copies may stand where another channel should be",
         )
     groups = _spectral(names, columns)
@@ -123,7 +179,12 @@ def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
         some = ", ".join(repr(names[i]) for i in other[:3])
         raise InputError(
             where,
-            f"has {len(other):,} columns that are no positions of a spectrum ({some} …; at most {MAX_OTHER:,})",
+            Phrase(
+                "has {n:,} columns that are no positions of a spectrum ({some} …; at most {most:,})",
+                n=len(other),
+                some=some,
+                most=MAX_OTHER,
+            ),
             "Name the columns of a spectrum by their position, such as 600 or 277_295",
         )
     check_named(names, columns, where)
@@ -166,10 +227,14 @@ def _positions(channel: str, members: list[tuple[int, float, str]], columns: Col
     places, axis = np.array([m[0] for m in members]), np.array([m[1] for m in members])
     order = np.argsort(axis, kind="stable")
     steps = np.diff(axis)
-    note = "" if (steps > 0).all() else f"channel {channel}: positions put in increasing order"
+    note = "" if (steps > 0).all() else Phrase("channel {channel}: positions put in increasing order", channel=channel)
     if (np.diff(axis[order]) == 0).any():
         twice = axis[order][:-1][np.diff(axis[order]) == 0][0]
-        raise InputError(where, f"has position {twice:g} of channel {channel} more than once", "Export it again, each once")
+        raise InputError(
+            where,
+            Phrase("has position {twice:g} of channel {channel} more than once", twice=twice, channel=channel),
+            "Export it again, each once",
+        )
     if note and channel == ONLY_CHANNEL and not (steps < 0).all():
         raise InputError(
             where,
@@ -193,12 +258,28 @@ def _choose(found: list[Positions], wanted: tuple[str, ...], where: str) -> tupl
     if missing:
         raise InputError(
             where,
-            f"has no channel {', '.join(missing)} (it has {', '.join(by_name)})",
+            Phrase("has no channel {missing} (it has {there})", missing=", ".join(missing), there=", ".join(by_name)),
             "Add the columns, or choose only channels that are there",
         )
     if len(set(wanted)) < len(wanted):
-        raise InputError(where, f"was asked for channels {', '.join(wanted)}, one of them twice", "Name each channel once")
+        raise InputError(
+            where,
+            Phrase("was asked for channels {channels}, one of them twice", channels=", ".join(wanted)),
+            "Name each channel once",
+        )
     return tuple(by_name[name] for name in wanted or by_name)
+
+
+_CALLED: Mapping[str, Phrase] = {
+    SAMPLE: Phrase("sample"),
+    GROUP: Phrase("group"),
+    INSTRUMENT: Phrase("instrument"),
+    DATE: Phrase("date"),
+    SEVERITY: Phrase("severity"),
+    TYPE: Phrase("defect type"),
+    PROVENANCE: Phrase("provenance"),
+    "label": Phrase("label"),
+}
 
 
 def check_named(names: Sequence[str], columns: Columns, where: str) -> None:
@@ -206,12 +287,16 @@ def check_named(names: Sequence[str], columns: Columns, where: str) -> None:
     roles = {role: ", ".join(used) for role, used in columns.roles().items() if not set(used) <= set(names)}
     extra = {"label": columns.label} if columns.label and columns.label not in names else {}
     for role, missing in (roles | extra).items():
-        raise InputError(where, f"has no column {missing!r}, which was chosen as {role}", "Choose one of its columns, or none")
+        raise InputError(
+            where,
+            Phrase("has no column {missing!r}, which was chosen as {role}", missing=missing, role=_CALLED[role]),
+            "Choose one of its columns, or none",
+        )
     lost = [name for name in columns.tabular if name not in names]
     if lost:
         raise InputError(
             where,
-            f"has no column {', '.join(map(repr, lost))}, which was chosen as tabular value",
+            Phrase("has no column {columns}, which was chosen as tabular value", columns=", ".join(map(repr, lost))),
             "Add the column to the file, or leave it out of the tabular values",
         )
 

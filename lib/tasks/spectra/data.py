@@ -3,129 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.splits import FINEST, Parts, absent, folds, four_way, leaks, numbered, warnings_of
-from lib.task import InputError, Samples, Split, TrainingData
+from lib.task import InputError, Phrase, Samples, Split, TrainingData
 from lib.tasks.spectra.arrays import as_samples
 from lib.tasks.spectra.augment import augment, check_zero_points
 from lib.tasks.spectra.config import Simulation
-from lib.tasks.spectra.files import SUFFIXES, cache_folder, home, read
-from lib.tasks.spectra.learning import CLASSES, CODE, LABEL, RESERVED, class_weights, for_training
+from lib.tasks.spectra.learning import CLASSES, CODE, LABEL, RESERVED, class_weights, codes_of, for_training
 from lib.tasks.spectra.population import draw_population
 from lib.tasks.spectra.settings import Training
-from lib.tasks.spectra.simulate import simulate_table
-from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SEVERITY, TRUE_COLUMNS, TYPE, SpectraTable
+from lib.tasks.spectra.sources import SIMULATED, Source, aligned, check_tabular, chosen, complete, load, load_test
+from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SpectraTable
 from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, settle_rare
 from lib.tasks.spectra.transfer import learn, second_rows
+from lib.tasks.spectra.verdicts import asked
 
-ROOT = Path(__file__).resolve().parents[3]
-SIMULATED, SPLIT, ORDER, CHANGE = range(1, 5)  # streams of random numbers under one seed
-KEPT = "spectra.parquet"  # what `Task.write` calls the table of a kept set
+IS_VAL = "The test rows also selected the best epoch (test_source = is-val): what they tell is too good."
+SPLIT, ORDER, CHANGE = range(2, 5)  # streams of random numbers under one seed, as SIMULATED
 MEAN_ROWS = 500  # enough for a class mean
-SCANNED_ROWS = 4096  # looked at together
 DRAWN_ROWS, MEASURED_ROWS = 100_000, 5000  # simulated at most for a balance of classes: labels alone; with spectra
 _UNIT = {"specimen": "specimen", "instrument": "instrument", "date": "day", "nothing": "row"}
 
 
-# --- where the table comes from ---------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Source:
-    """A table, what it is called in tables, where it is from, whether it was simulated, and what was done to read it."""
-
-    table: SpectraTable
-    name: str
-    origin: str
-    simulated: bool
-    notes: tuple[str, ...] = ()
-
-
-def located(data: str) -> Path:
-    """The file or folder of a set kept under `data/spectra/`, with or without its ending, or of a path.
-
-    Raises InputError listing the sets there are.
-    """
-    folders = [home() / "data" / "spectra", ROOT / "data" / "spectra"]
-    for folder in (*folders, Path.cwd()):  # an absolute path stays what it is
-        for ending in ("", *SUFFIXES):
-            path = Path(f"{folder / Path(data).expanduser()}{ending}")
-            if _exists(path):
-                kept = path / KEPT
-                return kept if _exists(kept) else path
-    sets = sorted({p.name for f in folders if f.is_dir() for p in f.iterdir() if p.is_dir() or p.suffix in SUFFIXES})
-    there = f"Sets kept: {', '.join(sets[:20])}." if sets else "No set is kept yet."
-    remedy = f"{there} Give the path of a file or folder, or leave it empty to train on a simulated population."
-    raise InputError(f"data {data!r}", "there is no such file, folder or kept set", remedy)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def load(config: Training) -> Source:
-    """The table that a training names, or the simulated population of its seed. Raises InputError as `located`, `files.read`."""
-    if not config.data:
-        rng = np.random.default_rng([config.seed, SIMULATED])
-        origin = f"simulated population of {config.simulated_samples} samples, seed {config.seed}"
-        return Source(simulate_table(Simulation(), config.simulated_samples, rng), "simulated", origin, True)
-    path = located(config.data)
-    reading = read(path, cache=cache_folder())
-    truth = path.with_name("truth.csv").exists()  # what `Task.write` puts beside a simulated table
-    simulated = truth or TRUE_COLUMNS[0] in reading.table.rows or "simulated" in path.name.casefold()
-    return Source(reading.table, path.name, str(path), simulated, reading.notes)
-
-
 # --- what of it is used -----------------------------------------------------------------------------------------------
-def chosen(table: SpectraTable, channels: Sequence[str], name: str) -> SpectraTable:
-    """The table with these channels, in this order; all of them where none is named. Raises InputError listing what there is."""
-    if not channels:
-        return table
-    there = {c.name: c for c in table.channels}
-    if unknown := [wanted for wanted in channels if wanted not in there]:
-        raise InputError(name, f"has no channel {', '.join(unknown)}", f"Channels: {', '.join(there)}.")
-    if len(set(channels)) < len(channels):
-        raise InputError("channels", "a channel is named twice", "Name each channel once.")
-    return SpectraTable(tuple(there[wanted] for wanted in channels), table.rows)
-
-
-def check_tabular(rows: pd.DataFrame, config: Training, name: str) -> None:
-    """Raises InputError where a tabular column is missing, holds no number, or is the label itself."""
-    answers = (SEVERITY, TYPE, *TRUE_COLUMNS, config.column)
-    numeric = [str(c) for c in rows if pd.api.types.is_numeric_dtype(rows[c]) and c not in answers]
-    for column in config.tabular:
-        if column not in rows:
-            problem, remedy = f"has no column {column!r}", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
-        elif column in answers:
-            problem, remedy = f"column {column!r} tells the label, so a model needs no spectra", "Choose other columns."
-        elif column in RESERVED:
-            problem, remedy = f"column {column!r} has a name that training uses itself", "Rename the column."
-        elif pd.to_numeric(rows[column], errors="coerce").isna().all():
-            problem, remedy = f"column {column!r} holds no number", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
-        else:
-            continue
-        raise InputError(name, problem, remedy)
-
-
-def complete(table: SpectraTable) -> np.ndarray:
-    """Which samples have a finite value at every point of every channel, (n,) bool."""
-    whole = np.ones(len(table), bool)
-    for channel in table.channels:
-        for first in range(0, len(table), SCANNED_ROWS):
-            part = slice(first, first + SCANNED_ROWS)
-            whole[part] &= np.isfinite(channel.values[part].sum(axis=1, dtype=np.float64))
-    return whole
-
-
 def specimens_of(rows: pd.DataFrame) -> np.ndarray:
     """The specimen of each row (n,): GROUP, else SAMPLE, else the row itself."""
     column = next((c for c in (GROUP, SAMPLE) if c in rows), None)
@@ -187,8 +93,15 @@ def split(codes: np.ndarray, groups: np.ndarray | None, specimens: np.ndarray, c
     """The four parts of n rows and sentences on them; the test parts of all folds of one seed are disjoint and cover the rows.
 
     Instruments or days may be too few for four parts: then the test part is such groups as the others never saw, and the
-    others are split by specimen. Raises InputError where no split can be made.
+    others are split by specimen. Where the test rows are not a fold of their own, the fold validates, and tests under "is-val".
+    Raises InputError where no split can be made.
     """
+    if config.test_source != "like-val":
+        alike = config.model_copy(update={"test_source": "like-val"})
+        parts, notes = split(codes, groups, specimens, alike)
+        rest = np.sort(np.concatenate([parts.train, parts.validation]))
+        is_val = config.test_source == "is-val"
+        return Parts(rest, parts.test, parts.calibration, parts.test if is_val else parts.test[:0]), notes + [IS_VAL] * is_val
     rng = np.random.default_rng([config.seed, SPLIT])
     shares = config.validation_percent / 100, config.calibration_percent / 100
     if groups is not None and len(np.unique(numbered(groups))) == len(codes):
@@ -248,7 +161,7 @@ def balance_of(config: Training, source: Source | None = None) -> tuple[pd.DataF
         settled, _, more = settle(classes, groups, config, name)
         told += more
     except InputError as error:
-        told.append(str(error))
+        told.append(error.sentence())
     known, kept = (np.flatnonzero(one.codes != NO_CLASS) for one in (classes, settled))
     left = np.array(settled.names, dtype=object)[settled.codes[kept]]
     told += warnings_of(left, None if groups is None else groups[kept], config.n_splits, _UNIT[config.group_by])
@@ -314,7 +227,13 @@ class TableData(TrainingData):
         }  # fmt: skip
         self._whole = _labelled(as_samples(table, source.name), classes, labels)
         self.transfer = learn(config, table, specimens, self._rows["train"], known, source.name)
-        self._second = second_rows(table, self.transfer)
+        if config.test_source == "file":
+            added, test_notes = kept_aside(config, table, self._whole, merged)
+            self._rows["test"] = np.arange(len(table), len(table) + len(added))
+            self._groups = np.concatenate([self._groups, self._groups.max() + 1 + np.arange(len(added))])
+            specimens = np.concatenate([specimens.astype(object), specimens_of(added.table).astype(object)])
+            self._whole, notes = Samples.concat([self._whole, added]), [*notes, *test_notes]
+        self._second = second_rows(self._whole.table, self.transfer)
         counts = np.bincount(classes.codes[self._rows["train"]], minlength=len(classes.names))
         self._weights = class_weights(counts, config.class_weights)
         self._order: tuple[int, np.ndarray] | None = None
@@ -337,11 +256,8 @@ class TableData(TrainingData):
             "rows": {name: len(rows) for name, rows in self._rows.items()},
             "groups": {name: len(np.unique(specimens[rows])) for name, rows in self._rows.items()},
             "source": source.origin,
-            "policy": config.policy,
-            "precision_target": config.precision_target_percent / 100,
-            "recall_target": config.recall_target_percent / 100,
-            "risk": config.risk_percent / 100,
-            "confidence": config.confidence_percent / 100,
+            "test_source": config.test_data or config.test_source,
+            **asked(config, self._whole.common[CLASSES]),
             "class_means": self._class_means(),
         }
 
@@ -423,6 +339,40 @@ class TableData(TrainingData):
         if self.transfer is not None:
             self.transfer.apply(spectra, self._second[self._rows[split]])
         return spectra, tabular, codes, groups
+
+
+def kept_aside(config: Training, table: SpectraTable, own: Samples, merged: list[str]) -> tuple[Samples, list[str]]:
+    """Labelled samples of the table kept aside, and sentences on them; `table` and `own` are those of training.
+
+    Only samples of classes that are learnt, with all points, are tested. Raises InputError as `load_test`, where a channel or a
+    tabular column lacks, and where no sample can be tested.
+    """
+    source = load_test(config)
+    there = aligned(source.table, table, source.name)
+    check_tabular(there.rows, config, source.name)
+    names = own.common[CLASSES]
+    target = {"kind": config.kind, "of": config.of, "column": config.column}
+    codes = codes_of(as_samples(there, source.name), {"classes": names, "merged": merged, "target": target})
+    usable = np.flatnonzero((codes != NO_CLASS) & complete(there))
+    if not len(usable):
+        problem = Phrase("no sample has all points and one of the classes that are learnt ({names})", names=", ".join(names))
+        raise InputError(source.name, problem, "Name its label column in test_columns, or give another table.")
+    labels = np.array(names, dtype=object)[codes[usable]]
+    samples = as_samples(there.take(usable), source.name)
+    found = _labelled(samples, Classes(tuple(names), codes[usable]), labels)
+    notes = [f"Tested on {len(usable)} samples of {source.name}, which was kept aside."]
+    if len(usable) < len(codes):
+        notes.append(f"{len(codes) - len(usable)} samples of {source.name} lack points or are of no class that is learnt.")
+    if missing := [name for name in names if name not in labels]:
+        notes.append(f"{source.name} has no sample of class {', '.join(missing)}.")
+    if GROUP in own.table and GROUP in found.table:
+        both = np.intersect1d(own.table[GROUP].dropna().astype(str), found.table[GROUP].dropna().astype(str))
+        if len(both):
+            notes.append(
+                f"{len(both)} specimens of {source.name} are in the training table too, so what they tell is too good: keep "
+                "whole specimens aside."
+            )
+    return found, notes
 
 
 def _labelled(samples: Samples, classes: Classes, labels: np.ndarray) -> Samples:

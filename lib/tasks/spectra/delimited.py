@@ -15,13 +15,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.columns import MAX_COLUMNS, unnamed
 
 HEAD_BYTES = 4 * 2**20  # looked at to learn the dialect; the first line must end in it
 BLOCK_BYTES = 8 * 2**20
 SNIFFED_LINES = 50
-SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", " ": "spaces"}
+SEPARATORS = {
+    "\t": Phrase("tabs"),
+    ";": Phrase("semicolons"),
+    "|": Phrase("bars"),
+    ",": Phrase("commas"),
+    " ": Phrase("spaces"),
+}
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "-"]
 _COMMA_DECIMAL = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 _POINT_DECIMAL = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
@@ -70,23 +76,32 @@ class DelimitedSource:
         """The same table read with the other decimal sign."""
         decimal = "." if self.decimal == "," else ","
         kept = tuple(note for note in self.notes if "decimal" not in note)
-        return replace(self, decimal=decimal, notes=(*kept, "comma as decimal sign") if decimal == "," else kept)
+        return replace(self, decimal=decimal, notes=(*kept, Phrase("comma as decimal sign")) if decimal == "," else kept)
 
     def _explained(self, message: str) -> InputError:
         """What the parser found, in the words of the file's owner."""
         if cell := _BAD_CELL.search(message):
-            place, row, value = int(cell[1]), cell[2], cell[3][:40]
-            line = f"row {row} of column" if row else "column"
-            return BadCell(
-                self.where,
-                f"has {value!r} in {line} {self.names[place]!r}, where a number was expected",
-                "Mend the cell, or leave it empty if the value is missing",
-                value,
-            )
+            column, row, value = self.names[int(cell[1])], cell[2], cell[3][:40]
+            if row:
+                problem = Phrase(
+                    "has {value!r} in row {row} of column {column!r}, where a number was expected",
+                    value=value,
+                    row=row,
+                    column=column,
+                )
+            else:
+                problem = Phrase("has {value!r} in column {column!r}, where a number was expected", value=value, column=column)
+            return BadCell(self.where, problem, "Mend the cell, or leave it empty if the value is missing", value)
         if row_ := _BAD_ROW.search(message):
             return InputError(
                 self.where,
-                f"has {row_[3]} columns in row {row_[1]} and {row_[2]} in the first ({SEPARATORS[self.separator]} between them)",
+                Phrase(
+                    "has {n} columns in row {row} and {m} in the first ({separators} between them)",
+                    n=row_[3],
+                    row=row_[1],
+                    m=row_[2],
+                    separators=SEPARATORS[self.separator],
+                ),
                 "Use one separator throughout, and put text that holds it in quotes; the file may also be cut off there",
             )
         return InputError(self.where, "is a damaged table: it cannot be read to its end", "Export it again, or copy it afresh")
@@ -122,7 +137,13 @@ def _decoded(block: pa.RecordBatch, first_text: int, encoding: str) -> pa.Record
 
 # --- the dialect ------------------------------------------------------------------------------------------------------
 def open_delimited(path: Path, where: str) -> DelimitedSource:
-    """Learn the dialect from the head of a file. Raises InputError where it is no table, or has no rows."""
+    """A text table with its dialect and how many rows it may have. Raises InputError where it is no table, or has no rows."""
+    source = open_head(path, where)
+    return replace(source, rows_at_most=_count_lines(path) - source.first_row + 1)
+
+
+def open_head(path: Path, where: str) -> DelimitedSource:
+    """Learn the dialect from the head of a file, however large it is; its rows are not counted. Raises InputError."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     whole = len(head) < HEAD_BYTES
@@ -144,18 +165,18 @@ def open_delimited(path: Path, where: str) -> DelimitedSource:
     if len(cells) > 1 and len(cells[1]) == len(names) + 1:
         names.insert(0, "")  # an index written without a name
     decimal = _decimal(cells[1:])
-    notes += ["Windows line ends"] if ends == "\r\n" else (["old Macintosh line ends"] if ends == "\r" else [])
-    notes += [] if separator == "," else [f"{SEPARATORS[separator]} between columns"]
-    notes += ["comma as decimal sign"] if decimal == "," else []
+    notes += [Phrase("Windows line ends")] if ends == "\r\n" else ([Phrase("old Macintosh line ends")] if ends == "\r" else [])
+    notes += [] if separator == "," else [Phrase("{separators} between columns", separators=SEPARATORS[separator])]
+    notes += [Phrase("comma as decimal sign")] if decimal == "," else []
     named = tuple(name or unnamed(i) for i, name in enumerate(names))
-    return DelimitedSource(path, where, named, _count_lines(path) - blank, separator, decimal, encoding, blank + 1, tuple(notes))
+    return DelimitedSource(path, where, named, 0, separator, decimal, encoding, blank + 1, tuple(notes))
 
 
 def _decode(head: bytes, where: str) -> tuple[str, str, list[str]]:
     """Text, encoding and notes of the first bytes."""
     for mark, encoding, words in (
-        (codecs.BOM_UTF8, "utf-8-sig", "byte-order mark"), (codecs.BOM_UTF16_LE, "utf-16", "UTF-16 text"),
-        (codecs.BOM_UTF16_BE, "utf-16", "UTF-16 text"),
+        (codecs.BOM_UTF8, "utf-8-sig", Phrase("byte-order mark")), (codecs.BOM_UTF16_LE, "utf-16", Phrase("UTF-16 text")),
+        (codecs.BOM_UTF16_BE, "utf-16", Phrase("UTF-16 text")),
     ):  # fmt: skip
         if head.startswith(mark):
             return codecs.getincrementaldecoder(encoding)("replace").decode(head), encoding, [words]
@@ -164,7 +185,7 @@ def _decode(head: bytes, where: str) -> tuple[str, str, list[str]]:
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(head), "utf-8", []
     except UnicodeDecodeError:
-        return head.decode("cp1252", "replace"), "cp1252", ["Latin-1 text"]
+        return head.decode("cp1252", "replace"), "cp1252", [Phrase("Latin-1 text")]
 
 
 def _separate(lines: list[str], where: str) -> tuple[str, list[list[str]]]:
@@ -172,7 +193,9 @@ def _separate(lines: list[str], where: str) -> tuple[str, list[list[str]]]:
     try:
         divided = {separator: list(csv.reader(lines, delimiter=separator)) for separator in SEPARATORS}
     except csv.Error as error:
-        raise InputError(where, f"is a damaged table ({error})", "Export it again as CSV with one row per sample") from error
+        raise InputError(
+            where, Phrase("is a damaged table ({why})", why=error), "Export it again as CSV with one row per sample"
+        ) from error
     for separator, cells in divided.items():
         widths = {len(row) for row in cells[1:]}
         if len(widths) == 1 and len(cells[0]) > 1 and widths <= {len(cells[0]), len(cells[0]) + 1}:
@@ -199,7 +222,7 @@ def _too_wide(first_line: str, where: str) -> InputError:
     count = max(first_line.count(separator) for separator in SEPARATORS) + 1
     return InputError(
         where,
-        f"has at least {count:,} columns in its first line (at most {MAX_COLUMNS:,})",
+        Phrase("has at least {count:,} columns in its first line (at most {most:,})", count=count, most=MAX_COLUMNS),
         "Export one row per sample and one column per position; if rows and columns are exchanged, turn the table",
     )
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.pipeline import Pipeline
+from torch import nn
 
 from lib.task import InputError
 from lib.tasks.spectra import families
 from lib.tasks.spectra.classical import CANDIDATES, Candidate, best_of
-from lib.tasks.spectra.linear import Linear
+from lib.tasks.spectra.linear import Averaged, Linear
 from lib.tasks.spectra.minirocket import TAPS
-from lib.tasks.spectra.networks import Classifier
+from lib.tasks.spectra.networks import Classifier, Preprocessing
 from lib.tasks.spectra.settings import Training
 
 MOST_ROWS = 20_000
@@ -38,10 +39,14 @@ def fit(
 ) -> tuple[Classifier, dict[str, Any]]:
     """The fitted network of a family without gradients, and what to add to the run's facts: {"chosen": …}.
 
+    "best of" is the mean of the candidates that held-out rows cannot tell from the best (`classical.alike`); a family by its name
+    is its best candidate alone.
+
     `spectra` (n, P) in their own units (of a second instrument: as they are after the transfer), `codes` (n,) positions in
     facts["classes"], `groups` (n,): training rows alone; what is held out for the choice is taken from them by group. "chosen"
-    has preprocessing, model, setting and `table`, a row per candidate: candidate, preprocessing, model, setting, accuracy (0 to
-    1), macro_f1, log_loss (nats), seconds. The network's temperature is 1, as its scores are divided by the one that held-out
+    has preprocessing, model and setting of the best candidate, `members` with the same of each that is averaged, and `table`, a
+    row per candidate: candidate, preprocessing, model, setting, accuracy (0 to 1), macro_f1, log_loss (nats), seconds, averaged
+    ("✓" or ""). The network's temperature is 1, as its scores are divided by the one that held-out
     rows gave. `say` gets sentences for the log. Raises InputError as `classical.best_of`, and where the spectra are too short for
     MiniRocket.
     """
@@ -51,16 +56,20 @@ def fit(
         say(f"{config.model} looks at the spectra alone: the {tabular.shape[1]} tabular columns are not used.")
     x = np.asarray(spectra[rows], dtype=np.float64)
     best = best_of(x, codes[rows], rng, None if groups is None else np.asarray(groups)[rows], candidates)
-    chosen = best.table.iloc[0]
-    say(f"Chosen by held-out groups: {best.name} ({chosen['setting']}), accuracy {100 * chosen['accuracy']:.1f} %.")
-    preprocessing, model, transfer = str(chosen["preprocessing"]), str(chosen["model"]), families.instrument_map(facts)
-    network = families.linear(
-        preprocessing, model, spectra.shape[1], len(facts["classes"]), len(facts["tabular"]), transfer
-    )  # fmt: skip
-    network.fit_inputs(spectra[rows], tabular[rows] if tabular is not None and tabular.shape[1] else None, rng)
-    _fill(network, best.model, x)
+    names = best.members if config.model == "best of" else best.members[:1]
     table = [{name: _plain(value) for name, value in row.items()} for row in best.table.to_dict("records")]
-    return network, {"chosen": {name: table[0][name] for name in ("preprocessing", "model", "setting")} | {"table": table}}
+    table = [row | {"averaged": "✓" if row["candidate"] in names else ""} for row in table]
+    members = [{name: row[name] for name in ("preprocessing", "model", "setting")} for row in table if row["averaged"]]
+    accuracy = 100 * float(best.table["accuracy"].iloc[0])
+    say(f"Chosen by held-out groups: {best.name} ({members[0]['setting']}), accuracy {accuracy:.1f} %.")
+    if len(names) > 1:
+        say(f"Averaged with what is within a standard error of it: {'; '.join(names[1:])}.")
+    transfer = families.instrument_map(facts)
+    lengths = [len(channel["axis"]) for channel in facts["channels"]]
+    network = families.linear(members, lengths, len(facts["classes"]), len(facts["tabular"]), transfer)
+    network.fit_inputs(spectra[rows], tabular[rows] if tabular is not None and tabular.shape[1] else None, rng)
+    _fill(network, [best.models[name] for name in names], spectra[rows])
+    return network, {"chosen": members[0] | {"members": members, "table": table}}
 
 
 def _plain(value: Any) -> str | float:
@@ -97,11 +106,24 @@ def _subsample(codes: np.ndarray, most: int, rng: np.random.Generator, say: Say)
     return kept
 
 
-def _fill(network: Classifier, fitted: Pipeline, x: np.ndarray) -> None:
-    """Copy a fitted pipeline of `best_of` into the network: biases of MiniRocket, coefficients, intercepts, temperature."""
-    body, model = network.body, fitted[-1]
+def _fill(network: Classifier, fitted: Sequence[Pipeline], spectra: np.ndarray) -> None:
+    """Copy fitted pipelines of `best_of` into the network; `spectra` (n, P) are the rows they were fitted to."""
+    body = network.body
+    if isinstance(body, Averaged):
+        for before, member, pipeline in zip(body.preprocessings, body.members, fitted):
+            assert isinstance(before, Preprocessing)
+            before.fit(spectra)
+            _fill_one(member, pipeline, spectra)
+    else:
+        _fill_one(body, fitted[0], spectra)
+
+
+def _fill_one(body: nn.Module, fitted: Pipeline, spectra: np.ndarray) -> None:
+    """Biases of MiniRocket, coefficients, intercepts, temperature."""
     assert isinstance(body, Linear)
+    model = fitted[-1]
     if body.rocket is not None:
         body.rocket.biases.copy_(torch.from_numpy(np.concatenate(fitted.named_steps["features"].biases_, axis=1)))
-    centre = np.asarray(fitted[:-1].transform(x[:: max(len(x) // CENTRE_ROWS, 1)]), dtype=np.float64).mean(axis=0)
+    some = np.asarray(spectra[:: max(len(spectra) // CENTRE_ROWS, 1)], dtype=np.float64)
+    centre = np.asarray(fitted[:-1].transform(some), dtype=np.float64).mean(axis=0)
     body.set(model.classes_, model.coef_ / model.temperature, model.intercept_ / model.temperature, centre)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.task import InputError
-from lib.tasks.spectra.linear import Linear, Rocket
+from lib.tasks.spectra.linear import Averaged, Linear, Rocket
 from lib.tasks.spectra.networks import Body, Classifier, InstrumentMap, Unfitted, split_points
 from lib.tasks.spectra.settings import GRADIENT_FREE, Training
 
@@ -37,12 +37,12 @@ def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
     using it raises InputError. Raises InputError where the spectra are too short for the family.
     """
     lengths = [len(channel["axis"]) for channel in facts["channels"]]
-    points, tabular, classes = sum(lengths), len(facts["tabular"]), len(facts["classes"])
+    tabular, classes = len(facts["tabular"]), len(facts["classes"])
     if config.model in GRADIENT_FREE:
         chosen = facts.get("chosen")
         if chosen is None:
-            return Classifier(Unfitted(config.model), "raw", points, tabular, instrument_map(facts))
-        return linear(chosen["preprocessing"], chosen["model"], points, classes, tabular, instrument_map(facts))
+            return Classifier(Unfitted(config.model), "raw", lengths, tabular, instrument_map(facts))
+        return linear(chosen.get("members", [chosen]), lengths, classes, tabular, instrument_map(facts))
     if max(lengths) < FEWEST_POINTS[config.model]:
         raise InputError(
             f"model {config.model!r}",
@@ -50,7 +50,7 @@ def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
             "Choose a linear model, or take spectra on a finer axis.",
         )
     body = _convolutional(config, lengths, tabular, classes)
-    return Classifier(body, config.preprocessing, points, tabular, instrument_map(facts))
+    return Classifier(body, config.preprocessing, lengths, tabular, instrument_map(facts))
 
 
 def instrument_map(facts: Mapping[str, Any]) -> InstrumentMap | None:
@@ -62,11 +62,22 @@ def instrument_map(facts: Mapping[str, Any]) -> InstrumentMap | None:
 
 
 def linear(
-    preprocessing: str, model: str, points: int, classes: int, tabular: int = 0, transfer: InstrumentMap | None = None
+    members: Sequence[Mapping[str, Any]],
+    lengths: Sequence[int],
+    classes: int,
+    tabular: int = 0,
+    transfer: InstrumentMap | None = None,
 ) -> Classifier:
-    """The empty network of one candidate of the classical models."""
-    rocket = Rocket(points) if model == "MiniRocket" else None
-    return Classifier(Linear(points, classes, rocket), preprocessing, points, tabular, transfer)
+    """The empty network of one candidate of the classical models ("preprocessing", "model"), or of the mean of several.
+
+    `lengths` are the channels' points.
+    """
+    points = sum(lengths)
+    bodies = [Linear(points, classes, Rocket(points) if one["model"] == "MiniRocket" else None) for one in members]
+    chains = [str(one["preprocessing"]) for one in members]
+    if len(bodies) == 1:
+        return Classifier(bodies[0], chains[0], lengths, tabular, transfer)
+    return Classifier(Averaged(chains, bodies, points), "raw", lengths, tabular, transfer)
 
 
 def _convolutional(config: Training, lengths: Sequence[int], tabular: int, classes: int) -> Body:

@@ -19,28 +19,40 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from lib.task import InputError, first_bytes
-from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, suggest
-from lib.tasks.spectra.delimited import open_delimited
-from lib.tasks.spectra.hdf5 import hdf5_names, load_store, read_hdf5, write_store
-from lib.tasks.spectra.original import belongs, is_original, read_original
-from lib.tasks.spectra.parquet import parquet_names, read_parquet, write_parquet
+from lib.task import InputError, Phrase, first_bytes
+from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
+from lib.tasks.spectra.delimited import open_head
+from lib.tasks.spectra.hdf5 import hdf5_header, load_store, read_hdf5, write_store
+from lib.tasks.spectra.join import joined
+from lib.tasks.spectra.original import belongs, is_original, read_original, scaled
+from lib.tasks.spectra.parquet import parquet_header, read_parquet, write_parquet
 from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, PROVENANCE, SAMPLE, SEVERITY, TYPE, Channel, SpectraTable
 from lib.tasks.spectra.tabular import Progress, Reading, read_text, silent
 
-__all__ = ["SUFFIXES", "Columns", "Reading", "column_names", "columns_of", "read", "suggest", "write"]
+__all__ = ["SUFFIXES", "Columns", "Reading", "columns_of", "header", "read", "suggest", "write"]
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".h5", ".hdf5")
-READER_VERSION = 1  # raise it when a reader changes what it makes of a file: old caches are then read no more
+READER_VERSION = 2  # raise it when a reader changes what it makes of a file: old caches are then read no more
 CACHE_BYTES = 16 * 2**30  # kept in a cache folder; the longest unused go first
 WRITTEN_ROWS = 4096
 CONVERT = "python -m lib convert FILE.pkl FILE.parquet"
-_OTHER_STARTS: Mapping[bytes, str] = {
-    b"%PDF": "a PDF", b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF", b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF picture", b"\x93NUMPY": "a NumPy file", b"\x1f\x8b": "a gzip archive", b"BZh": "a bzip2 archive",
-    b"7z\xbc\xaf": "a 7-Zip archive", b"\xfd7zXZ": "an xz archive", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"{\\rtf": "a rich-text document", b"<!DOCTYPE": "a web page", b"<html": "a web page",
-}  # fmt: skip
+_OTHER_STARTS: Mapping[bytes, Phrase] = {
+    b"%PDF": Phrase("a PDF"),
+    b"\x89PNG": Phrase("a PNG picture"),
+    b"\xff\xd8\xff": Phrase("a JPEG picture"),
+    b"GIF8": Phrase("a GIF"),
+    b"II*\0": Phrase("a TIFF"),
+    b"MM\0*": Phrase("a TIFF picture"),
+    b"\x93NUMPY": Phrase("a NumPy file"),
+    b"\x1f\x8b": Phrase("a gzip archive"),
+    b"BZh": Phrase("a bzip2 archive"),
+    b"7z\xbc\xaf": Phrase("a 7-Zip archive"),
+    b"\xfd7zXZ": Phrase("an xz archive"),
+    b"\xd0\xcf\x11\xe0": Phrase("an old Excel workbook"),
+    b"{\\rtf": Phrase("a rich-text document"),
+    b"<!DOCTYPE": Phrase("a web page"),
+    b"<html": Phrase("a web page"),
+}
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"ccopy_reg\n", b"cpandas", b"(lp0", b"(dp0", b"(i")
 _log = logging.getLogger(__name__)
 
@@ -56,8 +68,8 @@ def cache_folder() -> Path:
     return home() / "cache"
 
 
-def bundles(names: Sequence[str]) -> list[list[int]]:
-    """Places of the names that are read together: the fluorimeter's files of one folder; any other file is alone."""
+def bundles(names: Sequence[str], together: Together = "apart") -> list[list[int]]:
+    """Places of the names that are read together: the fluorimeter's files of one folder; others alone, unless `together`."""
     sets: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         folder, _, base = name.replace("\\", "/").rpartition("/")
@@ -66,6 +78,9 @@ def bundles(names: Sequence[str]) -> list[list[int]]:
     for places in sets.values():
         whole = is_original([names[place].replace("\\", "/").rpartition("/")[2] for place in places])
         found += [places] if whole else [[place] for place in places]
+    if together != "apart":
+        alone = [places[0] for places in found if not is_original([names[place] for place in places])]
+        found = [places for places in found if places[0] not in alone] + ([sorted(alone)] if alone else [])
     return sorted(found)
 
 
@@ -80,7 +95,8 @@ def read(
 ) -> Reading:
     """A table of spectra from one file, from a folder, or from the fluorimeter's files of one set.
 
-    `columns` says what columns mean; None takes what `suggest` proposes. `names` are what messages call the paths.
+    `columns` says what columns mean, `suggest` what it leaves open. Other tables than those of a set are joined as
+    `columns.together` says. `names` are what messages call the paths.
     `on_progress(fraction, sentence)` is called now and then. `cache` is a folder of ours where the result is kept, so that
     the same files open at once the next time. Raises InputError naming the file, the fault and the remedy.
     """
@@ -107,7 +123,11 @@ def _listed(paths: list[Path], names: Sequence[str]) -> dict[str, Path]:
         folder = paths[0]
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith("."))
         if not paths:
-            raise InputError(folder.name, "holds no table of spectra", f"Choose a folder with {', '.join(SUFFIXES)} files")
+            raise InputError(
+                folder.name,
+                "holds no table of spectra",
+                Phrase("Choose a folder with {endings} files", endings=", ".join(SUFFIXES)),
+            )
         names = ()
         if is_original([path.name for path in paths]):
             paths = [path for path in paths if belongs(path.name)]
@@ -131,15 +151,16 @@ def _kind(path: Path, name: str) -> str:
         raise InputError(
             name,
             "is a Python pickle, which can run any program when it is opened: it is never read here",
-            f"If you made it yourself and trust it, convert it once: {CONVERT}",
+            Phrase("If you made it yourself and trust it, convert it once: {command}", command=CONVERT),
         )
     if start.startswith(b"PK\x03\x04"):
-        other = "an Excel workbook" if b"[Content_Types].xml" in start or b"xl/" in start else "a ZIP archive"
+        book = b"[Content_Types].xml" in start or b"xl/" in start
+        other: Phrase | None = Phrase("an Excel workbook") if book else Phrase("a ZIP archive")
     else:
-        other = next((kind for magic, kind in _OTHER_STARTS.items() if start.lstrip().startswith(magic)), "")
-    if other:
-        remedy = "Unpack it first" if "archive" in other else "Export the table as CSV, Parquet or HDF5"
-        raise InputError(name, f"is not a table of spectra but {other}", remedy)
+        other = next((kind for magic, kind in _OTHER_STARTS.items() if start.lstrip().startswith(magic)), None)
+    if other is not None:
+        remedy = Phrase("Unpack it first") if "archive" in other else Phrase("Export the table as CSV, Parquet or HDF5")
+        raise InputError(name, Phrase("is not a table of spectra but {other}", other=other), remedy)
     return "text"
 
 
@@ -149,28 +170,52 @@ def _read(files: Mapping[str, Path], kinds: Mapping[str, str], columns: Columns 
         strange = next((name for name, kind in kinds.items() if kind != "text"), None)
         if strange is not None:
             raise InputError(
-                strange, f"is a {kinds[strange]} file, where a text table was expected", "Export it as text, tab-separated"
+                strange,
+                Phrase("is a {kind} file, where a text table was expected", kind=kinds[strange]),
+                "Export it as text, tab-separated",
             )
         return read_original(files, columns, on_progress)
-    if len(files) > 1:
-        raise InputError(
-            ", ".join(files), "are several tables that do not belong to one set (EX_277….txt, Y….txt)",
-            "Open them one after another and join them as channels or as instruments",
-        )  # fmt: skip
-    ((name, path),) = files.items()
     readers: dict[str, Callable[[Path, str, Columns | None, Progress], Reading]] = {
         "text": read_text, "parquet": read_parquet, "hdf5": read_hdf5,
     }  # fmt: skip
-    return readers[kinds[name]](path, name, columns, on_progress)
+    if len(files) == 1:
+        ((name, path),) = files.items()
+        return readers[kinds[name]](path, name, columns, on_progress)
+    if columns is None or columns.together == "apart":
+        raise InputError(
+            ", ".join(files), "are several tables that do not belong to one set (EX_277….txt, Y….txt)",
+            "Say what they are together, channels or instruments, or open one at a time",
+        )  # fmt: skip
+    meanings = _meanings(files, columns)
+    readings = {}
+    for done, (name, path) in enumerate(files.items()):
+        tell = scaled(on_progress, done / len(files), (done + 1) / len(files))
+        readings[name] = readers[kinds[name]](path, name, meanings[name], tell)
+    return joined(readings, columns)
 
 
-def column_names(path: Path, name: str = "") -> tuple[str, ...]:
-    """Names of the columns of one file, for `suggest` and for choosing from. Raises InputError as `read` does."""
+def _meanings(files: Mapping[str, Path], given: Columns) -> dict[str, Columns]:
+    """What to read each of several tables with: as channels, one table may hold what is known of the samples of all."""
+    if given.together == "instruments":
+        return dict.fromkeys(files, given)
+    headers = {name: header(path, name)[0] for name, path in files.items()}
+    everything = [column for names in headers.values() for column in names]
+    check_named(everything, settled(given, Columns()), ", ".join(files))
+    return {name: only(given, names).model_copy(update={"channels": ()}) for name, names in headers.items()}
+
+
+def header(path: Path, name: str = "") -> tuple[tuple[str, ...], Columns]:
+    """Names of the columns of one file, and what they probably mean, from its beginning. Raises InputError as `read` does."""
     called = name or path.name
-    readers: dict[str, Callable[[Path, str], tuple[str, ...]]] = {
-        "text": lambda p, n: open_delimited(p, n).names, "parquet": parquet_names, "hdf5": hdf5_names,
+    readers: dict[str, Callable[[Path, str], tuple[tuple[str, ...], Columns]]] = {
+        "text": _text_header, "parquet": parquet_header, "hdf5": hdf5_header,
     }  # fmt: skip
     return readers[_kind(path, called)](path, called)
+
+
+def _text_header(path: Path, name: str) -> tuple[tuple[str, ...], Columns]:
+    names = open_head(path, name).names
+    return names, suggest(names)
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------
@@ -208,7 +253,7 @@ def _keep(kept: Path, reading: Reading) -> Reading:
         _prune(kept)
     except OSError as error:
         _log.warning("cache %s was not written: %s", kept, error)
-        note = f"not kept for the next time ({error.strerror or error}): it will open as slowly again"
+        note = Phrase("not kept for the next time ({why}): it will open as slowly again", why=error.strerror or error)
         return Reading(reading.table, (*reading.notes, note), reading.columns)
     return reading
 
@@ -252,13 +297,15 @@ def write(table: SpectraTable, path: Path) -> Path:
     }
     writers[".hdf5"] = writers[".h5"]
     if path.suffix.lower() not in writers:
-        raise InputError(path.name, "has an ending that is not written", f"Choose one of {', '.join(writers)}")
+        raise InputError(
+            path.name, "has an ending that is not written", Phrase("Choose one of {endings}", endings=", ".join(writers))
+        )
     if path.exists():
         raise InputError(path.name, "is there already", "Choose another name: nothing is written over")
     names = _names(table)
     twice = next((name for k, name in enumerate(sorted(names)) if k and sorted(names)[k - 1] == name), None)
     if twice is not None:
-        raise InputError(path.name, f"would have two columns {twice!r}", "Give every channel its own name")
+        raise InputError(path.name, Phrase("would have two columns {twice!r}", twice=twice), "Give every channel its own name")
     path.parent.mkdir(parents=True, exist_ok=True)
     _whole(path, writers[path.suffix.lower()])
     return path

@@ -20,17 +20,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lib.task import InputError
-from lib.tasks.spectra.columns import MAX_COLUMNS, ONLY_CHANNEL, Columns, channel_name, suggest
+from lib.task import InputError, Phrase
+from lib.tasks.spectra.columns import MAX_COLUMNS, ONLY_CHANNEL, Columns, channel_name, settled, suggest
 from lib.tasks.spectra.parquet import MAX_TEXT, too_long
 from lib.tasks.spectra.table import Channel, SpectraTable
 from lib.tasks.spectra.tabular import MAX_TABLE_BYTES, Progress, Reading, assemble, check_size, finish, silent
+from lib.words import from_plain, plain
 
 FORMAT = "lightbench spectra 1"
 BATCH_ROWS = 1024
 MAX_CHUNK_BYTES = 256 * 2**20  # of one compressed piece: it is unpacked whole
 MAX_DEPTH = 3
-_REMEDY = "Write it with plain datasets in one file, or as Parquet or CSV"
+_REMEDY = Phrase("Write it with plain datasets in one file, or as Parquet or CSV")
 
 
 # --- what may be opened -----------------------------------------------------------------------------------------------
@@ -42,7 +43,9 @@ def checked_datasets(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:
     if total > 2 * MAX_TABLE_BYTES:  # float64 is read as float32
         limit = 2 * MAX_TABLE_BYTES >> 30
         raise InputError(
-            where, f"declares {total / 2**30:,.1f} GiB of values (limit {limit} GiB)", "Split it, or write fewer channels"
+            where,
+            Phrase("declares {gib:,.1f} GiB of values (limit {limit} GiB)", gib=total / 2**30, limit=limit),
+            "Split it, or write fewer channels",
         )
     return found
 
@@ -57,17 +60,23 @@ def _walk(group: h5py.Group, prefix: str, where: str, found: dict[str, h5py.Data
         )
     if len(group) + len(found) > MAX_COLUMNS + MAX_DEPTH:
         raise InputError(
-            where, f"has more than {MAX_COLUMNS:,} datasets", "Write each channel as one dataset (samples, positions)"
+            where,
+            Phrase("has more than {most:,} datasets", most=MAX_COLUMNS),
+            "Write each channel as one dataset (samples, positions)",
         )
     for key in group:
         path = f"{prefix}{key}"
         link = group.get(key, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise InputError(where, f"has a link at {path!r} to another place or file, which is never followed", _REMEDY)
+            raise InputError(
+                where, Phrase("has a link at {path!r} to another place or file, which is never followed", path=path), _REMEDY
+            )
         thing = group[key]
         if isinstance(thing, h5py.Group):
             if depth >= MAX_DEPTH:
-                raise InputError(where, f"has groups nested deeper than {MAX_DEPTH} at {path!r}", _REMEDY)
+                raise InputError(
+                    where, Phrase("has groups nested deeper than {most} at {path!r}", most=MAX_DEPTH, path=path), _REMEDY
+                )
             _walk(thing, f"{path}/", where, found, depth + 1)
         elif isinstance(thing, h5py.Dataset):
             _check_dataset(thing, path, where)
@@ -77,19 +86,33 @@ def _walk(group: h5py.Group, prefix: str, where: str, found: dict[str, h5py.Data
 def _check_dataset(data: h5py.Dataset, path: str, where: str) -> None:
     """Storage, type and size of one dataset, from its header."""
     if data.external or data.is_virtual:
-        raise InputError(where, f"keeps dataset {path!r} in another file, which is never opened", _REMEDY)
+        raise InputError(where, Phrase("keeps dataset {path!r} in another file, which is never opened", path=path), _REMEDY)
     text = h5py.check_string_dtype(data.dtype) is not None
     if data.dtype.kind not in "iufbS" and not text:
-        raise InputError(where, f"has {data.dtype} values in dataset {path!r}, where numbers or text were expected", _REMEDY)
+        raise InputError(
+            where,
+            Phrase("has {kind} values in dataset {path!r}, where numbers or text were expected", kind=data.dtype, path=path),
+            _REMEDY,
+        )
     if data.shape is None or len(data.shape) not in (1, 2):
         raise InputError(
-            where, f"has dataset {path!r} of shape {data.shape}: (samples, positions) or (samples) was expected", _REMEDY
+            where,
+            Phrase(
+                "has dataset {path!r} of shape {shape}: (samples, positions) or (samples) was expected",
+                path=path,
+                shape=data.shape,
+            ),
+            _REMEDY,
         )
     size = int(np.prod(data.shape, dtype=object)) * data.dtype.itemsize
     chunk = int(np.prod(data.chunks or (0,), dtype=object)) * data.dtype.itemsize
     if size > 2 * MAX_TABLE_BYTES or chunk > MAX_CHUNK_BYTES:
-        what = f"{size / 2**30:,.1f} GiB" if size > 2 * MAX_TABLE_BYTES else f"pieces of {chunk >> 20:,} MiB"
-        raise InputError(where, f"declares {what} in dataset {path!r} (shape {data.shape})", "Split it into smaller files")
+        what = f"{size / 2**30:,.1f} GiB" if size > 2 * MAX_TABLE_BYTES else Phrase("pieces of {mib:,} MiB", mib=chunk >> 20)
+        raise InputError(
+            where,
+            Phrase("declares {what} in dataset {path!r} (shape {shape})", what=what, path=path, shape=data.shape),
+            "Split it into smaller files",
+        )
     if data.dtype.kind == "S" and data.dtype.itemsize > 4 * MAX_TEXT:
         raise too_long(where, path, data.dtype.itemsize)
 
@@ -100,22 +123,33 @@ def read_hdf5(path: Path, where: str, columns: Columns | None, on_progress: Prog
     try:
         with h5py.File(path, "r") as file:
             found = checked_datasets(file, where)
-            if columns is None and _attribute(file, "format") == FORMAT:
+            if columns in (None, Columns()) and _attribute(file, "format") == FORMAT:
                 table, notes, meaning = _stored(file, found, where)
-                return finish(table.channels, table.rows, notes, meaning, where)
+                plain_notes = [note for note in notes if isinstance(note, str)]  # a stranger's template is never filled
+                return finish(table.channels, table.rows, plain_notes, meaning, where)
             source = _source(found, where)
-            return assemble(source, suggest(source.names) if columns is None else columns, on_progress)
+            return assemble(source, settled(columns or Columns(), _proposed(file, source.names)), on_progress)
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(where, "is a damaged HDF5 file: it cannot be read", "Write it again, or copy it afresh") from error
 
 
-def hdf5_names(path: Path, where: str) -> tuple[str, ...]:
-    """Names of the columns, as `read_hdf5` takes them. Raises InputError."""
+def _proposed(file: h5py.File, names: tuple[str, ...]) -> Columns:
+    """The meaning of the columns as a file of ours says, else as their names suggest."""
+    try:
+        ours = _attribute(file, "format") == FORMAT
+        return Columns.model_validate_json(_attribute(file, "columns")) if ours else suggest(names)
+    except ValueError:  # a newer version's, or a forged one: its names still tell
+        return suggest(names)
+
+
+def hdf5_header(path: Path, where: str) -> tuple[tuple[str, ...], Columns]:
+    """Names of the columns, as `read_hdf5` takes them, and what they probably mean. Raises InputError."""
     try:
         with h5py.File(path, "r") as file:
-            return _source(checked_datasets(file, where), where).names
+            names = _source(checked_datasets(file, where), where).names
+            return names, _proposed(file, names)
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(where, "is a damaged HDF5 file: it cannot be read", "Write it again, or copy it afresh") from error
 
@@ -140,7 +174,9 @@ class Hdf5Source:
                 data, place = self.held[i]
                 if data.dtype.kind not in "iuf":
                     raise InputError(
-                        self.where, f"has text in dataset {data.name!r}, where numbers were expected", "Write it as float32"
+                        self.where,
+                        Phrase("has text in dataset {path!r}, where numbers were expected", path=data.name),
+                        "Write it as float32",
                     )
                 if data.name not in blocks:
                     blocks[data.name] = np.asarray(data[rows]).astype(np.float32)
@@ -162,7 +198,11 @@ def _source(found: dict[str, h5py.Dataset], where: str) -> Hdf5Source:
             next(iter(lengths.items())),
             next((p, k) for p, k in lengths.items() if k != next(iter(lengths.values()))),
         )
-        raise InputError(where, f"has {n:,} samples in {one!r} and {m:,} in {other!r}", "Write the same samples in every dataset")
+        raise InputError(
+            where,
+            Phrase("has {n:,} samples in {one!r} and {m:,} in {other!r}", n=n, one=one, m=m, other=other),
+            "Write the same samples in every dataset",
+        )
     rows = next(iter(lengths.values()), 0)
     if rows == 0:
         raise InputError(where, "has 0 rows of values", "Write it again with its samples")
@@ -196,9 +236,12 @@ def _axis_of(path: str, data: h5py.Dataset, found: dict[str, h5py.Dataset], wher
         place, axis = "", np.asarray(data.attrs.get("axis", ()))
     if axis.dtype.kind not in "iuf" or axis.shape != (data.shape[1],) or not np.isfinite(axis).all():
         raise InputError(
-            where, f"has no axis for channel {path!r}: {data.shape[1]} positions were expected in {path}_axis",
-            f"Write the positions as attribute 'axis' of {path!r}, or as a dataset {path + '_axis'!r}",
-        )  # fmt: skip
+            where,
+            Phrase("has no axis for channel {path!r}: {n} positions were expected in {path}_axis", path=path, n=data.shape[1]),
+            Phrase(
+                "Write the positions as attribute 'axis' of {path!r}, or as a dataset {axis!r}", path=path, axis=f"{path}_axis"
+            ),
+        )
     return axis.astype(float), place
 
 
@@ -227,7 +270,7 @@ def write_store(path: Path, table: SpectraTable, notes: Sequence[str], columns: 
     """Write a table with its notes; every dtype of `rows` that the readers make comes back the same."""
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
-        file.attrs["notes"], file.attrs["columns"] = json.dumps(list(notes)), columns.model_dump_json()
+        file.attrs["notes"], file.attrs["columns"] = json.dumps([plain(note) for note in notes]), columns.model_dump_json()
         for place, channel in enumerate(table.channels):
             data = file.create_dataset(f"channels/{place:04d}", data=np.asarray(channel.values, np.float32))
             data.attrs["name"], data.attrs["axis_unit"] = channel.name, channel.axis_unit
@@ -260,15 +303,12 @@ def load_store(path: Path) -> Reading:
     with h5py.File(path, "r") as file:
         if _attribute(file, "format") != FORMAT:
             raise ValueError(f"{path.name} is no table of ours")
-        return Reading(*_as_reading(*_stored(file, checked_datasets(file, path.name), path.name)))
+        table, notes, columns = _stored(file, checked_datasets(file, path.name), path.name)
+        return Reading(table, tuple(from_plain(note) for note in notes), columns)
 
 
-def _as_reading(table: SpectraTable, notes: list[str], columns: Columns) -> tuple[SpectraTable, tuple[str, ...], Columns]:
-    return table, tuple(notes), columns
-
-
-def _stored(file: h5py.File, found: dict[str, h5py.Dataset], where: str) -> tuple[SpectraTable, list[str], Columns]:
-    """Table, notes and columns of our own form."""
+def _stored(file: h5py.File, found: dict[str, h5py.Dataset], where: str) -> tuple[SpectraTable, list[Any], Columns]:
+    """Table, notes as they are stored, and columns of our own form."""
     channels = []
     for path in sorted(path for path in found if path.startswith("channels/")):
         data, axis = found[path], found[path.replace("channels", "axes")]
@@ -285,7 +325,7 @@ def _stored(file: h5py.File, found: dict[str, h5py.Dataset], where: str) -> tupl
         raise TypeError("no spectra")
     try:
         notes, columns = json.loads(_attribute(file, "notes")), Columns.model_validate_json(_attribute(file, "columns"))
-        return SpectraTable(tuple(channels), pd.DataFrame(rows)), [str(note) for note in notes], columns
+        return SpectraTable(tuple(channels), pd.DataFrame(rows)), list(notes), columns
     except ValueError as error:
         raise TypeError("does not fit together") from error
 

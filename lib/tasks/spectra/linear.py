@@ -1,15 +1,18 @@
-"""Linear models and MiniRocket's features as torch modules: what scikit-learn fitted, for predictions and ONNX."""
+"""Linear models, MiniRocket's features and means of several as torch modules: what scikit-learn fitted, for ONNX too."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.tasks.spectra.networks import Body, widened
+from lib.tasks.spectra.networks import Body, Preprocessing, widened
 
 ABSENT = -30.0  # logit of a class that the training rows lack
+NO_CHANCE = 1e-30  # least mean probability, whose logarithm float32 still holds
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 64  # at once: on a CPU the results of all kernels should stay in cache
 BIASES_IN_GRAPH = 8  # compared at once in an ONNX graph: fewer steps, at 8 times the memory
 
@@ -117,3 +120,20 @@ class Linear(Body):
         """(B, K) float32."""
         features = x if self.rocket is None else self.rocket(x.float())
         return ((widened(features) - widened(self.centre)) @ widened(self.weight).T + widened(self.bias)).float()
+
+
+class Averaged(Body):
+    """The mean probability of several linear models, each with a preprocessing of its own, as its logarithm.
+
+    It takes spectra as they are: the classifier around it preprocesses nothing.
+    """
+
+    def __init__(self, chains: Sequence[str], members: Sequence[Linear], points: int) -> None:
+        super().__init__()
+        self.preprocessings = nn.ModuleList(Preprocessing(chain, points) for chain in chains)
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor, tabular: Tensor) -> Tensor:
+        """(B, K) float32, of which the softmax is the mean."""
+        logits = [member(before(x), tabular) for before, member in zip(self.preprocessings, self.members)]
+        return torch.stack(logits).softmax(2).mean(0).clamp_min(NO_CHANCE).log()

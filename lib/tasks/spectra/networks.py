@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+from scipy.stats import chi2
 from torch import Tensor, nn
 
 from lib.task import InputError
@@ -20,10 +22,14 @@ from lib.tasks.spectra.transfer import Adaptation
 STEPS = ("range", "snv", "sg1")
 HALF_WINDOW = 5  # points to each side of Savitzky–Golay's centre
 COMPONENTS = 10  # most principal directions of the training spectra
+ROWS_PER_COMPONENT = 5  # fewer training rows for each direction would tell it badly
 QUANTILE = 0.995  # of the training rows' distances: the limit, which counts as 1
 ROWS = 5000  # most training rows for the principal directions
-FEW_ROWS = 1000  # up to here, limits are taken from rows that the directions were not fitted to
-FOLDS = 5
+FEW_ROWS = 1000  # up to here fewer than five rows lie beyond the quantile, so it is told in another way
+FEWEST_ROWS = 4  # that can be left out in turn
+FEW_INSIDE = 0.975
+FOLDS = 10
+FREEDOM = (0.3, 1000.0)  # degrees of freedom that a χ² of distances may have
 
 
 def widened(x: Tensor) -> Tensor:
@@ -131,11 +137,13 @@ class InstrumentMap(nn.Module):
 
 
 # --- distance from the training spectra -------------------------------------------------------------------------------
-class Domain(nn.Module):
+class Distance(nn.Module):
     """Hotelling's T² in the principal directions of the training spectra and the squared residual Q outside them.
 
-    Each is divided by its 99.5 % quantile on training rows. Jackson & Mudholkar 1979, with quantiles instead of their
-    distribution theory.
+    Each is divided by its limit, which 99.5 % of ordinary spectra keep. Of many training rows it is their quantile (Jackson &
+    Mudholkar 1979, with quantiles instead of their distribution theory). Few rows cannot tell a quantile so far out and lie
+    closer to directions fitted to them than others do: then rows left out in turn give it, as the scaled χ² that has their
+    quartiles (Pomerantsev & Rodionova 2014, J. Chemometrics 28:429), and no lower than what FEW_INSIDE of the rows keep.
     """
 
     mean: Tensor  # (P,)
@@ -152,21 +160,20 @@ class Domain(nn.Module):
         self.register_buffer("limits", torch.ones(2))
 
     def fit(self, x: np.ndarray, rng: np.random.Generator) -> None:
-        """From preprocessed training spectra (n, P) float64.
-
-        Few rows lie closer to directions fitted to them than others do, so up to FEW_ROWS the quantiles of rows left out in turn
-        count where they are larger.
-        """
-        self._set_directions(x)
-        parts = np.array_split(rng.permutation(len(x)), FOLDS) if 2 * FOLDS <= len(x) <= FEW_ROWS else []
-        found = []
+        """From training spectra (n, P) float64."""
+        parts = np.array_split(rng.permutation(len(x)), min(FOLDS, len(x))) if FEWEST_ROWS <= len(x) <= FEW_ROWS else []
+        found = np.empty((2, len(x)))
         for held in parts:
             self._set_directions(np.delete(x, held, axis=0))
-            found.append(self._distances_of(x[held]))
+            found[:, held] = self._distances_of(x[held])
         self._set_directions(x)
-        limits = np.quantile(self._distances_of(x), QUANTILE, axis=1)
-        if found:
-            limits = np.maximum(limits, np.quantile(np.concatenate(found, axis=1), QUANTILE, axis=1))
+        own = self._distances_of(x)
+        if parts:
+            # A row that makes a direction of its own has a large Q where it is left out, and a large T² where it is not.
+            inside = np.quantile([found, own], FEW_INSIDE, axis=2).max(axis=0)
+            limits = np.maximum([chi2_limit(values) for values in found], inside)
+        else:
+            limits = np.quantile(own, QUANTILE, axis=1)
         least = np.array([1e-6, 1e-9 * max(float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean()), 1e-20)])
         with torch.no_grad():
             self.limits.copy_(torch.from_numpy(np.maximum(limits, least)))
@@ -174,13 +181,13 @@ class Domain(nn.Module):
     def _set_directions(self, x: np.ndarray) -> None:
         from sklearn.decomposition import PCA  # half a second that only training pays
 
-        count = min(len(self.components), (len(x) - 1) // 2)  # as many again are left for the residual
+        count = min(len(self.components), len(x) // ROWS_PER_COMPONENT)
         self.components.zero_()
         self.deviations.fill_(1)
         self.mean.copy_(torch.from_numpy(x.mean(axis=0)))
         if not count or not np.ptp(x, axis=0).any():
             return
-        found = PCA(count, svd_solver="covariance_eigh" if len(x) > x.shape[1] else "full").fit(x)
+        found = PCA(count, random_state=0).fit(x)
         spread = np.sqrt(found.explained_variance_)
         used = spread > 1e-6 * spread[0]
         self.components[:count][used] = torch.from_numpy(found.components_[used]).to(self.components)
@@ -190,17 +197,70 @@ class Domain(nn.Module):
         return torch.stack(self.distances(torch.from_numpy(x).to(self.mean.device))).cpu().numpy()
 
     def distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """T² and Q (B,) of preprocessed spectra (B, P), in their own units."""
+        """T² and Q (B,) of spectra (B, P), in their own units."""
         components = widened(self.components)
         centred = widened(x) - widened(self.mean)
         scores = centred @ components.T
         residual = centred - scores @ components
         return (scores / widened(self.deviations)).square().sum(1), residual.square().sum(1)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """(2, B): T² and Q by their limits."""
+        return torch.stack(self.distances(x)) / widened(self.limits).unsqueeze(1)
+
+
+def chi2_limit(values: np.ndarray) -> float:
+    """The QUANTILE of a χ² of any scale and number of degrees of freedom, from the quartiles of values (n,), n ≥ 1.
+
+    Quartiles, because a mean and a variance would follow the very outliers that the limit is to tell.
+    """
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    if not middle > 0:
+        return 0.0
+
+    def off(log_freedom: float) -> float:
+        quartiles = np.asarray(chi2.ppf((0.25, 0.5, 0.75), np.exp(log_freedom)))
+        return float((quartiles[2] - quartiles[0]) / quartiles[1] - (high - low) / middle)
+
+    least, most = np.log(FREEDOM)
+    freedom = np.exp(least if off(least) <= 0 else most if off(most) >= 0 else brentq(off, least, most))
+    return float(middle * chi2.ppf(QUANTILE, freedom) / chi2.ppf(0.5, freedom))
+
+
+class Domain(nn.Module):
+    """How far spectra are from the training spectra, as they are and by their shape, whichever is farther.
+
+    As they are, each channel by its typical deviation, because channels have units of their own: a spectrum too bright is told.
+    By shape, each channel after SNV: a band that moved is told, which the spread of brightness would hide.
+    """
+
+    spread: Tensor  # (P,) typical deviation of a channel, at all its points
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        super().__init__()
+        self.columns = split_points(lengths)
+        self.size, self.shape = Distance(sum(lengths)), Distance(sum(lengths))
+        self.register_buffer("spread", torch.ones(sum(lengths)))
+
+    def fit(self, x: np.ndarray, rng: np.random.Generator) -> None:
+        """From training spectra (n, P) float64 in their own units."""
+        variance = x.var(axis=0)
+        for first, end in self.columns:
+            spread = float(np.sqrt(variance[first:end].mean()))
+            self.spread[first:end] = spread if spread > 1e-12 * float(np.abs(x[:, first:end]).max()) else 1.0
+        for distance, seen in zip((self.size, self.shape), self._seen(torch.from_numpy(x).to(self.spread.device))):
+            distance.fit(seen.double().cpu().numpy(), rng)
+
+    def _seen(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectra (B, P) as they are, and their shapes."""
+        shapes = [snv(x[:, first:end]) for first, end in self.columns]
+        return x / widened(self.spread), torch.cat(shapes, 1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """T² and Q (B,) by their limits: 1 is the edge of the training spectra."""
-        t2, q = self.distances(x)
-        return (t2 / widened(self.limits[0])).float(), (q / widened(self.limits[1])).float()
+        """T² and Q (B,) of spectra (B, P) float64 by their limits: 1 is the edge of the training spectra."""
+        size, shape = self._seen(x)
+        farther = torch.maximum(self.size(size), self.shape(shape)).float()
+        return farther[0], farther[1]
 
 
 # --- the classifier ---------------------------------------------------------------------------------------------------
@@ -236,29 +296,30 @@ class Classifier(nn.Module):
     tabular_deviation: Tensor  # (T,)
 
     def __init__(
-        self, body: Body, preprocessing: str, points: int, tabular: int = 0, transfer: InstrumentMap | None = None
+        self, body: Body, preprocessing: str, lengths: Sequence[int], tabular: int = 0, transfer: InstrumentMap | None = None
     ) -> None:
+        """`lengths` are the channels' points, in their order."""
         super().__init__()
         self.transfer = transfer
-        self.preprocessing, self.domain, self.body = Preprocessing(preprocessing, points), Domain(points), body
+        self.preprocessing, self.domain, self.body = Preprocessing(preprocessing, sum(lengths)), Domain(lengths), body
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("tabular_mean", torch.zeros(tabular))
         self.register_buffer("tabular_deviation", torch.ones(tabular))
 
     def forward(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> Tensor:
         """Logits (B, K) float32, before the temperature."""
-        return self.body(self._preprocessed(spectra, second), self._standardised(spectra, tabular))
+        return self.body(self.preprocessing(self._transferred(spectra, second)), self._standardised(spectra, tabular))
 
     def physical(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> dict[str, Tensor]:
         """`probability` (B, K), rows adding to 1; `t2` and `q` (B,), of which 1 is the edge of the training spectra."""
-        x = self._preprocessed(spectra, second)
-        logits = self.body(x, self._standardised(spectra, tabular))
+        x = self._transferred(spectra, second)
+        logits = self.body(self.preprocessing(x), self._standardised(spectra, tabular))
         t2, q = self.domain(x)
         return {"probability": torch.softmax(logits.float() / self.temperature, 1), "t2": t2, "q": q}
 
-    def _preprocessed(self, spectra: Tensor, second: Tensor | None) -> Tensor:
+    def _transferred(self, spectra: Tensor, second: Tensor | None) -> Tensor:
         """(B, P) float64 of either instrument."""
-        return self.preprocessing(spectra if self.transfer is None else self.transfer(spectra, second))
+        return widened(spectra) if self.transfer is None else self.transfer(spectra, second)
 
     def _standardised(self, spectra: Tensor, tabular: Tensor | None) -> Tensor:
         """(B, T) of mean 0 and standard deviation 1 on training rows; a missing value is the mean. Raises InputError."""
@@ -297,9 +358,8 @@ class Classifier(nn.Module):
         rows = np.sort(rng.choice(len(spectra), ROWS, replace=False)) if len(spectra) > ROWS else np.arange(len(spectra))
         chosen = torch.from_numpy(np.asarray(spectra[rows], dtype=np.float32)).to(self.preprocessing.low.device)
         with torch.no_grad():
-            x = self.preprocessing(chosen).double().cpu().numpy()
-            self.domain.fit(x, rng)
-            self.body.fit_inputs(x)
+            self.domain.fit(widened(chosen).double().cpu().numpy(), rng)
+            self.body.fit_inputs(self.preprocessing(chosen).double().cpu().numpy())
             if tabular is not None:
                 self._fit_tabular(tabular)
 

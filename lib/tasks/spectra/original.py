@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.task import InputError
-from lib.tasks.spectra.columns import LSPR, Columns, channel_name, check_named, suggest
+from lib.task import InputError, Phrase
+from lib.tasks.spectra.columns import LSPR, Columns, channel_name, check_named, settled, suggest
 from lib.tasks.spectra.delimited import DelimitedSource, open_delimited
 from lib.tasks.spectra.rows import KEY, standard_rows
 from lib.tasks.spectra.table import EXCITATIONS, SAMPLE, SpectraTable
@@ -26,6 +26,7 @@ from lib.tasks.spectra.tabular import (
     finish,
     frame_of,
     in_either_decimal,
+    of_file,
     rename_positions,
     silent,
 )
@@ -40,6 +41,12 @@ def is_original(names: Sequence[str]) -> bool:
     return any(_SPECTRA.fullmatch(name) for name in names)
 
 
+def channel_of(name: str) -> str:
+    """The channel that a file of the fluorimeter's own holds, "" for any other file."""
+    match = _SPECTRA.fullmatch(name)
+    return channel_name(re.sub(r"^ex_(?=lspr)", "", match["channel"], flags=re.IGNORECASE)) if match else ""
+
+
 def belongs(name: str) -> bool:
     """Whether a file is one of a set of the fluorimeter's own."""
     return bool(_SPECTRA.fullmatch(name) or _SAMPLES.fullmatch(name))
@@ -48,28 +55,27 @@ def belongs(name: str) -> bool:
 def read_original(files: Mapping[str, Path], columns: Columns | None, on_progress: Progress = silent) -> Reading:
     """Spectra and samples of the files {name: path}, whatever else is among them.
 
-    `columns.channels` chooses channels and their order; none named asks for 277, 380 and 425. Where `columns` gives no column
-    of the Y file a role, its names do, as `suggest` proposes. Raises InputError where a
-    file is missing or stands twice, and where files hold different samples.
+    `columns.channels` chooses channels and their order; none named asks for 277, 380 and 425. The other fields of `columns` are
+    of the Y file. Raises InputError where a file is missing or stands twice, and where files hold different samples.
     """
     spectra, samples = _sort(files)
     wanted = _wanted(spectra, columns.channels if columns else ())
     parts = []
     for k, channel in enumerate(wanted):
-        tell = _scaled(on_progress, k / len(wanted), (k + 1) / len(wanted))
+        tell = scaled(on_progress, k / len(wanted), (k + 1) / len(wanted))
         parts.append(_read_channel(spectra[channel], files[spectra[channel]], channel, columns, len(wanted), tell))
     first = parts[0].table
-    notes = [f"{spectra[c]}: {note}" for c, part in zip(wanted, parts) for note in part.notes]
+    notes: list[str] = [of_file(spectra[c], note) for c, part in zip(wanted, parts) for note in part.notes]
     channels = [first.channels[0]]
     for channel, part in zip(wanted[1:], parts[1:]):
         order = _order(first.rows[SAMPLE], part.table.rows[SAMPLE], spectra[wanted[0]], spectra[channel])
         if order is None:
             channels.append(part.table.channels[0])
         else:
-            notes.append(f"{spectra[channel]}: samples put in the order of {spectra[wanted[0]]}")
+            notes.append(Phrase("{file}: samples put in the order of {first}", file=spectra[channel], first=spectra[wanted[0]]))
             channels.append(part.table.take(order).channels[0])
     if samples is None:
-        notes.append("no Y file: the labels of these samples are not known")
+        notes.append(Phrase("no Y file: the labels of these samples are not known"))
         used = columns or Columns(sample=KEY)
         return finish(tuple(channels), first.rows, notes, used, spectra[wanted[0]])
     rows, used, more = _read_samples(samples, files[samples], columns, first, spectra[wanted[0]])
@@ -81,14 +87,13 @@ def _sort(files: Mapping[str, Path]) -> tuple[dict[str, str], str | None]:
     spectra: dict[str, str] = {}
     samples: str | None = None
     for name in files:
-        if match := _SPECTRA.fullmatch(name):
-            channel = channel_name(re.sub(r"^ex_(?=lspr)", "", match["channel"], flags=re.IGNORECASE))
+        if channel := channel_of(name):
             if channel in spectra:
-                raise _twice(f"channel {channel}", spectra[channel], name)
+                raise _twice(Phrase("channel {channel}", channel=channel), spectra[channel], name)
             spectra[channel] = name
         elif _SAMPLES.fullmatch(name):
             if samples is not None:
-                raise _twice("the samples", samples, name)
+                raise _twice(Phrase("the samples"), samples, name)
             samples = name
     if not spectra:
         raise InputError(
@@ -99,7 +104,11 @@ def _sort(files: Mapping[str, Path]) -> tuple[dict[str, str], str | None]:
 
 def _twice(what: str, one: str, other: str) -> InputError:
     """The refusal of two files for the same thing."""
-    return InputError(other, f"holds {what}, and so does {one}", "Give one set of files at a time, each set in its own folder")
+    return InputError(
+        other,
+        Phrase("holds {what}, and so does {one}", what=what, one=one),
+        "Give one set of files at a time, each set in its own folder",
+    )
 
 
 def _wanted(spectra: Mapping[str, str], chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,8 +119,8 @@ def _wanted(spectra: Mapping[str, str], chosen: tuple[str, ...]) -> tuple[str, .
         there = ", ".join(spectra.values())
         names = " and ".join("LSPR….txt" if c == LSPR else f"EX_{c}….txt" for c in missing)
         raise InputError(
-            names, f"is missing: channel {', '.join(missing)} was expected beside {there}",
-            f"Add the file, or choose only the channels that are there ({', '.join(spectra)})",
+            names, Phrase("is missing: channel {missing} was expected beside {there}", missing=', '.join(missing), there=there),
+            Phrase("Add the file, or choose only the channels that are there ({channels})", channels=', '.join(spectra)),
         )  # fmt: skip
     return wanted
 
@@ -125,7 +134,9 @@ def _read_channel(
     index = KEY if KEY in source.names else source.names[0]
     if index.startswith(f"{channel}_"):
         raise InputError(
-            name, f"has no column {KEY!r}, which joins it to the other files", f"Export it again with {KEY!r} as first column"
+            name,
+            Phrase("has no column {column!r}, which joins it to the other files", column=KEY),
+            Phrase("Export it again with {column!r} as first column", column=KEY),
         )
     meaning = Columns(sample=index, channels=(channel,), standard_axis=columns.standard_axis if columns else True, axis_unit="nm")
     reading = in_either_decimal(source, lambda s: assemble(s, meaning, on_progress))
@@ -136,7 +147,11 @@ def _read_channel(
 def _unique(rows: pd.DataFrame, reading: Reading, index: str, name: str) -> pd.DataFrame:
     """The sample names alone. Raises InputError where an index under another name repeats."""
     if any("repeats" in note for note in reading.notes):
-        raise InputError(name, f"has repeated values of {index!r}", "Give every sample its own number, or remove the copies")
+        raise InputError(
+            name,
+            Phrase("has repeated values of {index!r}", index=index),
+            "Give every sample its own number, or remove the copies",
+        )
     return rows[[SAMPLE]]
 
 
@@ -149,10 +164,12 @@ def _order(first: pd.Series, other: pd.Series, first_name: str, other_name: str)
         if len(alone):
             holder = first_name if there == other_name else other_name
             some = ", ".join(alone.iloc[:5])
+            told = f"{KEY} {some}{' …' if len(alone) > 5 else ''}"
             raise InputError(
-                there, f"lacks {len(alone)} samples that {holder} has ({KEY} {some}{' …' if len(alone) > 5 else ''})",
-                f"Export all files of one set together, with the same {KEY} in each",
-            )  # fmt: skip
+                there,
+                Phrase("lacks {n} samples that {holder} has ({some})", n=len(alone), holder=holder, some=told),
+                Phrase("Export all files of one set together, with the same {column} in each", column=KEY),
+            )
     return pd.Index(other).get_indexer(pd.Index(first))
 
 
@@ -161,27 +178,30 @@ def _read_samples(
 ) -> tuple[pd.DataFrame, Columns, list[str]]:  # fmt: skip
     """What is known of each sample, in the order of the spectra."""
     source = open_delimited(path, name)
-    if columns is None or not columns.roles():
-        proposed = suggest(source.names)
-        chosen = {key: value for key, value in columns if value != getattr(Columns(), key)} if columns else {}
-        columns = proposed.model_copy(update=chosen)
+    columns = settled(columns or Columns(), suggest(source.names))
     check_named(source.names, columns.model_copy(update={"sample": ""}), name)
     check_size(source.rows_at_most, len(source.names), name)
     frame = _frame(source)
     rows, notes = standard_rows(frame, columns if columns.sample in frame else columns.model_copy(update={"sample": ""}), name)
-    notes = [f"{name}: {note}" for note in (*source.notes, *notes)]
+    notes = [of_file(name, note) for note in (*source.notes, *notes)]
     if columns.sample not in frame:
         if len(rows) != len(first):
+            rows_told = {"n": len(rows), "m": len(first), "file": first_name}
             raise InputError(
-                name, f"has no column {KEY!r} and {len(rows):,} rows where {first_name} has {len(first):,}",
-                f"Export it again with {KEY!r} as first column",
-            )  # fmt: skip
+                name,
+                Phrase("has no column {column!r} and {n:,} rows where {file} has {m:,}", column=KEY, **rows_told),
+                Phrase("Export it again with {column!r} as first column", column=KEY),
+            )
         rows[SAMPLE] = first.rows[SAMPLE]
-        return rows, columns, [*notes, f"{name}: no column {KEY!r}, joined by the order of its rows"]
+        return (
+            rows,
+            columns,
+            [*notes, Phrase("{name}: no column {column!r}, joined by the order of its rows", name=name, column=KEY)],
+        )
     order = _order(first.rows[SAMPLE], rows[SAMPLE], first_name, name)
     if order is not None:
         rows = rows.iloc[order].reset_index(drop=True)
-        notes.append(f"{name}: samples put in the order of {first_name}")
+        notes.append(Phrase("{name}: samples put in the order of {first_name}", name=name, first_name=first_name))
     return rows, columns, notes
 
 
@@ -194,6 +214,6 @@ def _frame(source: DelimitedSource) -> pd.DataFrame:
     return frame_of(blocks, list(source.names), n)
 
 
-def _scaled(on_progress: Progress, low: float, high: float) -> Progress:
+def scaled(on_progress: Progress, low: float, high: float) -> Progress:
     """Progress of one part of the work."""
     return lambda fraction, sentence: on_progress(low + fraction * (high - low), sentence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lib.task import InputError
-from lib.tasks.spectra.columns import MAX_COLUMNS, Columns, suggest
+from lib.task import InputError, Phrase
+from lib.tasks.spectra.columns import MAX_COLUMNS, Columns, settled, suggest
 from lib.tasks.spectra.tabular import Progress, Reading, assemble, check_size, silent
 
 BATCH_ROWS = 2048
@@ -48,7 +48,11 @@ class ParquetSource:
         except pa.ArrowException as error:
             raise InputError(
                 self.where,
-                f"has {values.type} values in column {self.names[place]!r}, where numbers were expected",
+                Phrase(
+                    "has {kind} values in column {column!r}, where numbers were expected",
+                    kind=values.type,
+                    column=self.names[place],
+                ),
                 "Write the column as float32 or float64",
             ) from error
 
@@ -58,7 +62,7 @@ class ParquetSource:
         if pa.types.is_nested(kind):
             raise InputError(
                 self.where,
-                f"has {kind} values in column {self.names[place]!r}",
+                Phrase("has {kind} values in column {column!r}", kind=kind, column=self.names[place]),
                 "Write one number or text per cell, or leave it out",
             )
         if pa.types.is_dictionary(values.type):
@@ -75,7 +79,12 @@ def too_long(where: str, column: str, characters: int) -> InputError:
     """The refusal of a text cell that would fill the memory."""
     return InputError(
         where,
-        f"has a text of {characters:,} characters in column {column!r} (at most {MAX_TEXT:,})",
+        Phrase(
+            "has a text of {characters:,} characters in column {column!r} (at most {most:,})",
+            characters=characters,
+            column=column,
+            most=MAX_TEXT,
+        ),
         "Shorten it, or leave it out",
     )
 
@@ -100,26 +109,30 @@ def read_parquet(path: Path, where: str, columns: Columns | None, on_progress: P
         raise damaged(where) from error
     if len(names) > MAX_COLUMNS or any(map(pa.types.is_nested, kinds)):
         wide = (
-            f"has {len(names):,} columns (at most {MAX_COLUMNS:,})"
+            Phrase("has {n:,} columns (at most {most:,})", n=len(names), most=MAX_COLUMNS)
             if len(names) > MAX_COLUMNS
-            else "has lists or records in its cells"
+            else Phrase("has lists or records in its cells")
         )
         raise InputError(where, wide, "Write one row per sample and one plain column per position")
     check_size(rows, sum(pa.types.is_floating(kind) for kind in kinds), where)
-    if columns is None:
-        try:
-            columns = Columns.model_validate_json(footer[META]) if META in footer else suggest(names)
-        except ValueError:  # a newer version's, or a forged one: its names still tell
-            columns = suggest(names)
-    return assemble(ParquetSource(path, where, names, rows), columns, on_progress)
+    return assemble(ParquetSource(path, where, names, rows), settled(columns or Columns(), _proposed(names, footer)), on_progress)
 
 
-def parquet_names(path: Path, where: str) -> tuple[str, ...]:
-    """Names of the columns. Raises InputError."""
+def _proposed(names: tuple[str, ...], footer: Mapping[bytes, bytes]) -> Columns:
+    """The meaning of the columns as the file says, else as their names suggest."""
     try:
-        return tuple(pq.read_schema(path).names)
+        return Columns.model_validate_json(footer[META]) if META in footer else suggest(names)
+    except ValueError:  # a newer version's, or a forged one: its names still tell
+        return suggest(names)
+
+
+def parquet_header(path: Path, where: str) -> tuple[tuple[str, ...], Columns]:
+    """Names of the columns, and what they probably mean. Raises InputError."""
+    try:
+        schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise damaged(where) from error
+    return tuple(schema.names), _proposed(tuple(schema.names), schema.metadata or {})
 
 
 def write_parquet(path: Path, batches: Iterator[pa.RecordBatch], schema: pa.Schema, columns: Columns) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import figures
-from lib.task import Panel, Samples
+from lib.task import Behind, Panel, Samples
 from lib.tasks.spectra import verdicts
+from lib.tasks.spectra.clean import Axis
+from lib.tasks.spectra.learning import CLASSES, LABEL
+from lib.tasks.spectra.sample_views import axis_title, channel_title, value_title
 from lib.tasks.spectra.sheet_rows import legend_beside, style, thinned
 from lib.tasks.spectra.table import SAMPLE
 from lib.tasks.spectra.verdicts import Q_LIMIT, T2_LIMIT, Facts, probability_columns
@@ -34,13 +37,43 @@ def prediction_panels(table: pd.DataFrame, samples: Samples, facts: Facts, say: 
         return [Panel("nothing", say("Nothing to show"), say("No sample was predicted."))]
     p = table[probability_columns(facts)].to_numpy(float)
     rows = np.flatnonzero(np.isfinite(p).all(axis=1))
-    panels = [decision_panel(table, facts, say)]
+    panels = [decision_panel(table, facts, say)] if len(table) > 1 else []  # one is told in the headline
     if len(rows):
-        panels.append(probability_panel(table.iloc[rows].reset_index(drop=True), p[rows], facts, say))
+        panels.append(probability_panel(table.reset_index(drop=True).iloc[rows], p[rows], facts, say))
         panels += spectra_panels(table, p, samples, facts, say)
     if {"t2", "q"} <= set(table.columns):
         panels.append(domain_panel(table, facts, say))
     return panels
+
+
+def headline(row: pd.Series, facts: Facts, say: Say = english) -> list[tuple[str, str, str]]:
+    """Class, its probability, prediction set and decision of one predicted sample: title, value, what it means."""
+    name, decision = row["predicted"], str(row["decision"])
+    if pd.isna(name):
+        return []
+    share = say("calibrated: of samples with this value, as many are of this class")
+    certain = verdicts.certified(facts)
+    holds = say("holds the true class {share:.0f} % of the time or more", share=100 * facts["confidence"]) if certain else ""
+    return [
+        (say("Class"), str(name), say("the most probable one")),
+        (say("Probability"), f"{100 * float(row[verdicts.P + str(name)]):.1f} %", share),
+        (say("Prediction set"), str(row["prediction_set"]), holds),
+        (say("Decision"), say(decision) if decision in DECISION_COLOURS else decision, promise_text(facts, say)),
+    ]
+
+
+def promise_text(facts: Facts, say: Say) -> str:
+    """What a decision of this run promises, in a few words."""
+    if not verdicts.certified(facts):
+        return say("no promise: this model has no certificate")
+    policy, risk = verdicts.policy_of(facts), 100 * facts["risk"]
+    if policy == "cost":
+        wrong = (facts.get("costs") or {}).get("wrong", verdicts.WRONG)
+        return say("least cost, a wrong decision costing {wrong:g} tastings (risk {risk:g} %)", wrong=wrong, risk=risk)
+    target = 100 * facts[f"{policy}_target"]
+    if policy == "recall":
+        return say("of each class at least {target:g} % are decided for it (risk {risk:g} %)", target=target, risk=risk)
+    return say("of those decided so, at least {target:g} % are right (risk {risk:g} %)", target=target, risk=risk)
 
 
 # --- decisions --------------------------------------------------------------------------------------------------------
@@ -54,7 +87,12 @@ def decision_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
     share = [f"{count} ({100 * count / len(table):.1f} %)" for count in counts]
     colours = [DECISION_COLOURS.get(word, figures.BLUE) for word in words]
     shown = [say(word) if word in DECISION_COLOURS else word for word in words]
-    fig.add_bar(x=shown, y=counts.to_numpy(), marker_color=colours, text=share, textposition="outside", cliponaxis=False)
+    fig.add_bar(
+        x=shown, y=counts.to_numpy(), marker_color=colours, text=share, textposition="outside", cliponaxis=False,
+        customdata=list(range(len(words))),
+    )  # fmt: skip
+    doubtful = np.argsort(table[probability_columns(facts)].max(axis=1).fillna(-1.0).to_numpy(), kind="stable")
+    behind = tuple(tuple(int(row) for row in doubtful[(values.iloc[doubtful] == word).to_numpy()][:SPECTRA]) for word in words)
     outside = int((~table["in_domain"].astype(bool)).sum())
     if known:
         told = say(
@@ -62,12 +100,13 @@ def decision_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
             "unlike the training data: no promise holds for them, so they are always left to the taster.",
             outside=outside, n=len(table),
         )  # fmt: skip
-        return Panel("decisions", say("Decisions"), fig, told)
+        told += " " + say("Promise: {promise}.", promise=promise_text(facts, say))
+        return Panel("decisions", say("Decisions"), fig, told, behind=behind)
     told = say(
         "The most probable class of each sample. This model's cut-offs are not certified, so no error rate is promised; "
         "{outside} of {n} samples are unlike its training data.", outside=outside, n=len(table),
     )  # fmt: skip
-    return Panel("decisions", say("Classes, without a promise"), fig, told)
+    return Panel("decisions", say("Classes, without a promise"), fig, told, behind=behind)
 
 
 # --- probabilities ----------------------------------------------------------------------------------------------------
@@ -77,7 +116,7 @@ def probability_panel(table: pd.DataFrame, p: np.ndarray, facts: Facts, say: Say
     title = say("Probabilities of the classes")
     if len(p) <= FEW:
         told = say("One bar per sample. One colour that fills the bar is a sure answer; a bar in many colours is a doubtful one.")
-        return Panel("probabilities", title, _bars(table, p, names, say), told, wide=True)
+        return Panel("probabilities", title, _bars(table, p, names, say), told, wide=True, behind=_each(list(table.index)))
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     middle = (100 * (np.arange(BINS) + 0.5) / BINS).astype(np.float32)
     if len(names) == 2:
@@ -100,6 +139,11 @@ def probability_panel(table: pd.DataFrame, p: np.ndarray, facts: Facts, say: Say
     return Panel("probabilities", title, fig, told, wide=len(names) > 6)
 
 
+def _each(rows: Iterable[int]) -> Behind:
+    """One sample behind each point."""
+    return tuple((int(row),) for row in rows)
+
+
 def _bars(table: pd.DataFrame, p: np.ndarray, names: list[str], say: Say) -> go.Figure:
     """One stacked bar per sample."""
     layout = legend_beside(len(names)) if len(names) > 4 else {}
@@ -108,7 +152,7 @@ def _bars(table: pd.DataFrame, p: np.ndarray, names: list[str], say: Say) -> go.
     place = list(range(len(p)))
     for k, name in enumerate(names):
         fig.add_bar(
-            y=place, x=(100 * p[:, k]).round(2), orientation="h", name=name,
+            y=place, x=(100 * p[:, k]).round(2), orientation="h", name=name, customdata=place,
             marker_color=style(k, len(names))["color"], opacity=(1.0, 0.6, 0.3)[k // len(figures.COLOURS) % 3],
         )  # fmt: skip
     labels = [str(value)[:40] for value in table[SAMPLE]] if SAMPLE in table else [str(i + 1) for i in place]
@@ -122,25 +166,47 @@ def spectra_panels(table: pd.DataFrame, p: np.ndarray, samples: Samples, facts: 
     chosen = np.sort(np.argsort(confidence, kind="stable")[:SPECTRA])
     if len(samples) != len(table):
         return []
+    which = (
+        say("Each sample's spectrum.")
+        if len(table) <= SPECTRA
+        else say("The {count} samples the model is least sure of.", count=len(chosen))
+    )
+    return _over_means(table, samples, chosen, which, facts, say)
+
+
+def behind_panels(predicted: pd.DataFrame, samples: Samples, facts: Facts, say: Say = english) -> list[Panel]:
+    """Spectra of picked samples, at most SPECTRA, over the class means; named by truth and answer where the truth is known."""
+    chosen = np.arange(min(len(predicted), SPECTRA))
+    table = predicted.reset_index(drop=True)
+    if LABEL in samples.table and samples.common.get(CLASSES) == list(facts["classes"]):
+        said = [f"{truth} → {name}" for truth, name in zip(samples.table[LABEL], table["predicted"])]
+        which = say("Named by truth → answer; the surest mistakes come first.")
+        return _over_means(table, samples, chosen, which, facts, say, said)
+    return _over_means(table, samples, chosen, say("The samples picked."), facts, say)
+
+
+def _over_means(
+    table: pd.DataFrame, samples: Samples, chosen: np.ndarray, which: str, facts: Facts, say: Say,
+    said: Sequence[str] | None = None,
+) -> list[Panel]:  # fmt: skip
+    """One figure per channel of the chosen rows; `said` (n,) names each row otherwise than by its class."""
+    called = [str(name) if pd.notna(name) else "–" for name in table["predicted"]] if said is None else said
     panels = []
     for channel in samples.common.get("channels", ()):
         name = str(channel["name"])
         if name not in samples.inputs or samples.inputs[name].shape[1] != len(channel["axis"]):
             continue
         means = _class_means(facts, name, table["predicted"].iloc[chosen])
-        fig = _spectra_figure(channel, samples.inputs[name], table, chosen, means, facts, say)
+        fig = _spectra_figure(channel, samples.inputs[name], table, chosen, means, called, facts, say)
         over = (
             say("Grey lines are the class means of the training data.")
             if means
             else say("The grey line is the median of these samples, because the model carries no class means.")
         )
-        which = (
-            say("Each sample's spectrum.")
-            if len(table) <= SPECTRA
-            else say("The {count} samples the model is least sure of.", count=len(chosen))
-        )
         told = say("A spectrum that follows none of the grey lines is a reason to distrust its class.")
-        panels.append(Panel(f"spectra-{name}", say("Spectra, channel {name}", name=name), fig, f"{which} {over} {told}"))
+        axis = Axis(name, np.asarray(channel["axis"], dtype=float), str(channel.get("unit", "")))
+        title = say("Spectra, {channel}", channel=channel_title(axis, say))
+        panels.append(Panel(f"spectra-{name}", title, fig, f"{which} {over} {told}"))
     return panels
 
 
@@ -159,15 +225,14 @@ def _model_axis(facts: Facts, channel: str) -> np.ndarray | None:
 
 def _spectra_figure(
     channel: Mapping[str, Any], values: np.ndarray, table: pd.DataFrame, chosen: np.ndarray, means: dict[str, np.ndarray],
-    facts: Facts, say: Say,
+    called: Sequence[str], facts: Facts, say: Say,
 ) -> go.Figure:  # fmt: skip
     """Spectra (n, P) of the chosen rows over the means, at most POINTS points each."""
     model_axis = _model_axis(facts, str(channel["name"])) if means else None
-    axis = np.asarray(channel["axis"], dtype=float)
-    unit = str(channel.get("unit", ""))
+    told = Axis(str(channel["name"]), np.asarray(channel["axis"], dtype=float), str(channel.get("unit", "")))
+    axis = told.positions
     layout = legend_beside(len(chosen) + len(means))
-    x_title = say("position ({unit})", unit=unit) if unit else say("position")
-    fig = figures.figure(xaxis_title=x_title, yaxis_title=say("reading"), **layout)
+    fig = figures.figure(xaxis_title=axis_title(told, say), yaxis_title=value_title(told, say), **layout)
     behind = dict(list(means.items())[:MEANS])
     if not behind:
         behind = {say("median of these samples"): np.nanmedian(values[thinned(len(values), 2000)], axis=0)}
@@ -176,9 +241,11 @@ def _spectra_figure(
         _add_spectrum(fig, axis if model_axis is None else model_axis, mean, name, line, 0.6)
     for k, row in enumerate(chosen):
         sample = str(table[SAMPLE].iloc[row])[:40] if SAMPLE in table else str(row + 1)
-        named = table["predicted"].iloc[row]
-        label = f"{sample}: {'–' if pd.isna(named) else named}"
-        _add_spectrum(fig, axis, values[row], label, {"color": figures.COLOURS[k % 6], "width": 1.5}, 1.0)
+        _add_spectrum(fig, axis, values[row], f"{sample}: {called[row]}", {"color": figures.COLOURS[k % 6], "width": 1.5}, 1.0)
+    seen = values[chosen][:, told.away]
+    if told.counts and np.isfinite(seen).any():  # else scattered light would set the scale
+        top = max([float(np.nanmax(seen)), *(float(mean[told.away].max()) for mean in behind.values() if len(mean) == len(axis))])
+        fig.update_yaxes(range=[min(0.0, float(np.nanmin(seen))), 1.1 * top])
     return fig
 
 
@@ -204,12 +271,14 @@ def domain_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
     fig = figures.figure(
         xaxis_title=say("T², 1 = 99.5 % of training samples"), yaxis_title=say("Q, 1 = 99.5 % of training samples")
     )
+    drawn = np.concatenate([rest, out])
     kinds = ((rest, say("like the training data"), figures.ACCENT), (out, say("unlike the training data"), figures.ORANGE))
     for rows, name, colour in kinds:
         labels = table[SAMPLE].astype(str).str.slice(0, 24).iloc[rows].tolist() if SAMPLE in table else None
         fig.add_scatter(
             x=np.maximum(t2[rows], 1e-3).astype(np.float32), y=np.maximum(q[rows], 1e-3).astype(np.float32), mode="markers",
-            name=name, text=labels, marker={"color": colour, "size": 6, "opacity": 0.7},
+            name=name, text=labels, customdata=np.flatnonzero(np.isin(drawn, rows)).tolist(),
+            marker={"color": colour, "size": 6, "opacity": 0.7},
             hovertemplate="%{text}: T² %{x:.2f}, Q %{y:.2f}<extra></extra>",
         )  # fmt: skip
     fig.add_vline(x=T2_LIMIT, line={"color": figures.GREY, "dash": "dash"})
@@ -222,4 +291,4 @@ def domain_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
     )  # fmt: skip
     if len(rest) + len(out) < int(finite.sum()):
         told += " " + say("{shown} of {n} samples are drawn.", shown=len(rest) + len(out), n=len(table))
-    return Panel("domain", say("Distance to the training data"), fig, told)
+    return Panel("domain", say("Distance to the training data"), fig, told, behind=_each(drawn))

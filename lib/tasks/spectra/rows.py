@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.columns import NOTE, Columns
 from lib.tasks.spectra.table import (
     ALGORITHM,
@@ -102,14 +102,20 @@ def _identity(frame: pd.DataFrame, columns: Columns, where: str, notes: list[str
         lines = ", ".join(str(i + 1) for i in np.flatnonzero(rows[SAMPLE] == first)[:5])
         raise InputError(
             where,
-            f"has {int(rows[SAMPLE].duplicated().sum())} repeated values of {columns.sample!r} ({first!r} in samples {lines})",
+            Phrase(
+                "has {n} repeated values of {column!r} ({first!r} in samples {lines})",
+                n=int(rows[SAMPLE].duplicated().sum()),
+                column=columns.sample,
+                first=first,
+                lines=lines,
+            ),
             "Give every sample its own number, or remove the copies",
         )
     if GROUP not in rows:
         rows[GROUP] = rows[SAMPLE]
-        notes.append(f"column {columns.sample!r} repeats: taken as the specimen, its spectra as replicates")
+        notes.append(Phrase("column {column!r} repeats: taken as the specimen, its spectra as replicates", column=columns.sample))
     else:
-        notes.append(f"column {columns.sample!r} repeats: samples are numbered within it")
+        notes.append(Phrase("column {column!r} repeats: samples are numbered within it", column=columns.sample))
     count = (rows[SAMPLE].groupby(rows[SAMPLE]).cumcount() + 1).astype("str")
     rows[SAMPLE] = rows[SAMPLE] + "/" + count
     return rows
@@ -127,10 +133,12 @@ def _dates(frame: pd.DataFrame, columns: Columns, notes: list[str]) -> pd.Series
     found = {date: int(values.notna().sum()) for date, values in read.items()}
     best = max(_DATES, key=found.__getitem__)  # the first of equals
     if found[best] and found["%d/%m/%Y"] == found["%m/%d/%Y"] == found[best]:
-        notes.append(f"dates in {columns.date!r} taken as day/month/year")
+        notes.append(Phrase("dates in {column!r} taken as day/month/year", column=columns.date))
     unread = int((read[best].isna() & (words != "")).sum())
     if unread:
-        notes.append(f"{unread} dates in {columns.date!r} could not be read: those samples have none")
+        notes.append(
+            Phrase("{unread} dates in {column!r} could not be read: those samples have none", unread=unread, column=columns.date)
+        )
     return read[best]
 
 
@@ -158,7 +166,14 @@ def _labels(rows: dict[str, pd.Series], frame: pd.DataFrame, columns: Columns, n
         strange = severity[~severity.isin((*SEVERITIES, ""))]
         if len(strange):
             some = ", ".join(map(repr, strange.unique()[:3]))
-            notes.append(f"{len(strange)} samples have a severity that is none of {', '.join(SEVERITIES)} ({some}): kept")
+            notes.append(
+                Phrase(
+                    "{n} samples have a severity that is none of {severities} ({some}): kept",
+                    n=len(strange),
+                    severities=", ".join(SEVERITIES),
+                    some=some,
+                )
+            )
     if columns.provenance:
         rows[PROVENANCE] = text(frame[columns.provenance]).replace(dict(WHO))
     if columns.defect_type:
@@ -166,9 +181,11 @@ def _labels(rows: dict[str, pd.Series], frame: pd.DataFrame, columns: Columns, n
         number = pd.to_numeric(words.str.extract(r"^(\d{1,6})(?:[.,]0+)?$", expand=False), errors="coerce").astype("Int64")
         lost = int((number.isna() & (words != "")).sum())
         strange_types = sorted(set(number.dropna().astype(int)) - set(TYPES))
-        notes += [f"{lost} samples have a defect type that is no number: left empty"] if lost else []
+        notes += [Phrase("{lost} samples have a defect type that is no number: left empty", lost=lost)] if lost else []
         notes += (
-            [f"defect types {', '.join(map(str, strange_types))} are not among the known ones: kept"] if strange_types else []
+            [Phrase("defect types {types} are not among the known ones: kept", types=", ".join(map(str, strange_types)))]
+            if strange_types
+            else []
         )
         rows[TYPE] = number
 
@@ -184,7 +201,12 @@ def _numbers(values: pd.Series, name: str, where: str) -> pd.Series:
         row = int(np.argmax(bad))
         raise InputError(
             where,
-            f"has {words[row][:40]!r} in column {name!r} of sample {row + 1}, where a number was expected",
+            Phrase(
+                "has {value!r} in column {name!r} of sample {row}, where a number was expected",
+                value=words[row][:40],
+                name=name,
+                row=row + 1,
+            ),
             "Mend the cell, or leave the column out of the tabular values",
         )
     return read

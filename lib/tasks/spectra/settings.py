@@ -75,20 +75,42 @@ class Training(TrainConfig):
         "Transfer: name of the second instrument in the instrument column; empty takes the one with fewer samples",
         group="data",
     )
+    transfer_shared: str = option(
+        "",
+        "Transfer: column whose equal values are the same specimen on both instruments; empty takes the specimens",
+        group="data",
+    )
     n_splits: int = option(5, "Folds; one of them is the test part", unit="folds", group="data", ge=2, le=50)
     current_split: int = option(0, "Which fold is the test part, counted from 0", group="data", ge=0, le=49)
+    test_source: Literal["like-val", "is-val", "file"] = option(
+        "like-val",
+        "What is tested: a fold of its own (like-val), the rows that select the best epoch too, which flatters (is-val), or a "
+        "table kept aside (file). Under is-val and file, the fold selects the best epoch",
+        group="data",
+    )
+    test_data: str = option("", "Table to test on under test_source = file: a file, or the name of a kept set", group="data")
+    test_columns: tuple[str, ...] = option(
+        (), "Columns of the test table under other names, as grade=quality: name in the training table, name in the test table",
+        group="data",
+    )  # fmt: skip
     validation_percent: float = option(15.0, "Share that selects the best epoch", unit="%", group="data", ge=2, le=40)
     calibration_percent: float = option(
         15.0, "Share on which error bars and cut-offs are certified", unit="%", group="data", ge=2, le=40
     )
-    policy: Literal["precision", "recall"] = option(
+    policy: Literal["precision", "recall", "cost"] = option(
         "precision",
-        "Which cut-offs decide: so many of those accepted are right (precision), or so many of each class accepted (recall)",
+        "What decides: so many of those accepted are right (precision), so many of each class accepted (recall), least cost",
         group="data",
     )  # fmt: skip
     precision_target_percent: float = option(92.5, "Precision that is promised", unit="%", group="data", ge=50, le=99.9)
     recall_target_percent: float = option(92.5, "Recall that is promised", unit="%", group="data", ge=50, le=99.9)
     risk_percent: float = option(10.0, "Chance that a promise does not hold", unit="%", group="data", ge=0.1, le=50)
+    tastings_per_mistake: float = option(
+        5.0, "What a wrong decision costs, where tasting costs 1", unit="tastings", group="data", gt=0, le=1e6
+    )
+    special_costs: tuple[str, ...] = option(
+        (), "Wrong decisions that cost otherwise, as The rest>OK=20: truth, what was said, cost in tastings", group="data"
+    )
     confidence_percent: float = option(
         90.0, "How often a prediction set holds the true class", unit="%", group="data", ge=50, le=99.9
     )
@@ -113,6 +135,21 @@ class Training(TrainConfig):
     zero_points: tuple[Annotated[int, Ge(0), Le(100_000)], ...] = option(
         (45, 113, 158), "simulate: how many points are zero at the start of each channel, in their order", group="model"
     )
+    scatter_shift: float = option(
+        0.0, "Scatter: largest change of gain and of a parabola below each training spectrum, relative to its mean; 0 is off",
+        group="model", ge=0, le=1,
+    )  # fmt: skip
+    baseline_shift: float = option(
+        0.0, "Largest constant added to each training spectrum, relative to its mean; 0 is off", group="model", ge=0, le=1
+    )
+    gaussian_broadening: float = option(
+        0.0, "Standard deviation of the widest Gaussian that blurs a training spectrum; 0 is off", unit="points", group="model",
+        ge=0, le=20,
+    )  # fmt: skip
+    add_noise: float = option(
+        0.0, "Standard deviation of noise added to each training point, relative to the spectrum's mean; 0 is off",
+        group="model", ge=0, le=1,
+    )  # fmt: skip
     label_smoothing: float = option(0.1, "Share of each label given to all classes alike", group="optimiser", ge=0, le=0.9)
     mixup_alpha: float = option(
         0.0, "Mixes pairs of samples with a Beta(α, α) weight; 0 never mixes", group="optimiser", ge=0, le=10
@@ -133,6 +170,10 @@ class Training(TrainConfig):
         if self.current_split >= self.n_splits:
             raise ValueError(f"current_split = {self.current_split} does not exist; with n_splits = {self.n_splits} the last is "
                              f"{self.n_splits - 1}")  # fmt: skip
+        if (self.test_source == "file") != bool(self.test_data):
+            raise ValueError("test_data names the table of test_source = file: give both, or neither")
+        if wrong := [pair for pair in self.test_columns if not all(part.strip() for part in pair.partition("=")[::2])]:
+            raise ValueError(f"test_columns: {wrong[0]!r} is not of the form grade=quality")
         if self.validation_percent + self.calibration_percent > 60:
             raise ValueError("validation_percent and calibration_percent together must leave rows to train on: at most 60")
         return self

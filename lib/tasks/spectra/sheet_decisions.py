@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import figures
-from lib.task import Panel
-from lib.tasks.spectra import accuracy, calibration, verdicts
+from lib.task import Behind, Panel
+from lib.tasks.spectra import accuracy, calibration, decisions, verdicts
 from lib.tasks.spectra.decisions import UNDECIDED
-from lib.tasks.spectra.sheet_rows import Scored, fine_truth
-from lib.tasks.spectra.verdicts import POLICIES, Facts, Policy
+from lib.tasks.spectra.sheet_rows import Scored, fine_truth, folds_of
+from lib.tasks.spectra.verdicts import GOALS, Facts, Goal
 from lib.words import Say
 
-MOST_ERRORS = 35
+MOST_ERRORS, SHOWN = 35, 6  # kinds of error, and samples to look at of each
 MANY = 8  # classes beyond which the cells of a confusion are small
 
 
@@ -92,40 +92,64 @@ def cutoff_panels(t: Scored, facts: Facts, say: Say) -> list[Panel]:
     title = say("Cut-offs: promised and what happened")
     if t.decided is None:
         return [uncertified_panel("cutoffs", title, say)]
+    folds = folds_of(facts)
     told = say(
         "A cut-off is the lowest probability at which a class is accepted. Each was chosen on {rows} calibration rows of as many "
         "specimens, which the model had not seen, so that its promise holds on new samples with a risk of {risk:.0f} %; "
         "where that cannot be shown there is none, and the class is left to the taster. Precision: of those accepted, how many "
         "are right; recall: of the class, how many are accepted.",
-        rows=facts["independent_rows"], risk=100 * facts["risk"],
+        rows=_range([fold["independent_rows"] for fold in folds], "{:.0f}"), risk=100 * folds[0]["risk"],
     )  # fmt: skip
-    used = say("precision") if verdicts.policy_of(facts) == "precision" else say("recall")
-    told += " " + say("Decisions follow the cut-offs for {goal}.", goal=used)
-    if not facts.get("grouped", True):
+    told += " " + policy_text(facts, say)
+    if not all(fold.get("grouped", True) for fold in folds):
         told += " " + say("The table has no specimens, so every row counted as independent: replicates would break the promise.")
     return [Panel("cutoffs", title, cutoff_table(t, facts, say), told, wide=True)]
+
+
+def policy_text(facts: Facts, say: Say) -> str:
+    """The policy in one sentence."""
+    policy = verdicts.policy_of(facts)
+    if policy == "cost":
+        return say("Decisions follow the cost-optimal cut-off, not these.")
+    goal = say("precision") if policy == "precision" else say("recall")
+    return say("Decisions follow the cut-offs for {goal}.", goal=goal)
 
 
 def cutoff_table(t: Scored, facts: Facts, say: Say) -> pd.DataFrame:
     """One row per class and goal. Test intervals count each specimen once, however many replicates it has."""
     rows = []
-    for goal in POLICIES:
-        code = verdicts.decided(t.probabilities, t.inside, facts, goal)
+    for goal in GOALS:
         for k, name in enumerate(t.names):
-            record = facts["cutoffs"][name][goal]
-            happened, count, kept = _happened(t, code, k, goal)
+            records = [fold["cutoffs"][name][goal] for fold in folds_of(facts)]
+            made = [record for record in records if record["value"] is not None]
+            happened, count, kept = _happened(t, t.decisions[goal], k, goal)
+            outcome = _outcome(happened, count, records[0]["target"], say) if made else _missing(records[0], say)
             rows.append({
-                say("class"): name, say("promise"): _promise(goal, record["target"], say),
-                say("cut-off (%)"): _percent(record["value"]),
-                say("kept, calibration (%)"): round(record["kept_percent"], 1), say("kept, test (%)"): round(kept, 1),
-                say("measured, calibration (%)"): _percent(record["measured"]),
-                say("measured, test (%)"): "–" if record["value"] is None else _measured(happened, count),
-                say("outcome on test rows"): _missing(record, say) or _outcome(happened, count, record["target"], say),
+                say("class"): name, say("promise"): _promise(goal, records[0]["target"], say),
+                say("cut-off (%)"): _range([100 * record["value"] for record in made]),
+                say("kept, calibration (%)"): _range([record["kept_percent"] for record in records]),
+                say("kept, test (%)"): round(kept, 1),
+                say("measured, calibration (%)"): _range([100 * record["measured"] for record in made]),
+                say("measured, test (%)"): _measured(happened, count) if made else "–",
+                say("outcome on test rows"): outcome + _in_folds(len(made), len(records), say),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _happened(t: Scored, code: np.ndarray, k: int, goal: Policy) -> tuple[float, int, float]:
+def _range(values: Sequence[float], form: str = "{:.1f}") -> str:
+    """The value, or the least and the largest of several folds."""
+    if not len(values):
+        return "–"
+    ends = [form.format(end) for end in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else " – ".join(ends)
+
+
+def _in_folds(made: int, folds: int, say: Say) -> str:
+    """How many folds have a cut-off, where only some have."""
+    return "" if made in (0, folds) else " " + say("({made} of {folds} folds have a cut-off)", made=made, folds=folds)
+
+
+def _happened(t: Scored, code: np.ndarray, k: int, goal: Goal) -> tuple[float, int, float]:
     """Share that the promise is about on test rows (NaN without any), how many specimens it rests on, and % of rows kept."""
     accepted, own = code == k, t.labels == k
     about = accepted if goal == "precision" else own
@@ -137,7 +161,7 @@ def _happened(t: Scored, code: np.ndarray, k: int, goal: Policy) -> tuple[float,
     )
 
 
-def _promise(goal: Policy, target: float, say: Say) -> str:
+def _promise(goal: Goal, target: float, say: Say) -> str:
     if goal == "precision":
         return say("precision ≥ {share:.1f} %", share=100 * target)
     return say("recall ≥ {share:.1f} %", share=100 * target)
@@ -151,10 +175,6 @@ def _missing(record: Mapping[str, Any], say: Say) -> str:
         need, have = record["rows_needed"], record["rows"]
         return say("no certifiable cut-off: {have} rows, {need} needed", have=have, need=need)
     return say("no certifiable cut-off: out of reach")
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None or not np.isfinite(share) else f"{100 * share:.1f}"
 
 
 def _measured(share: float, count: int) -> str:
@@ -178,11 +198,12 @@ def _outcome(share: float, count: int, target: float, say: Say) -> str:
 def set_panel(t: Scored, facts: Facts, say: Say) -> Panel:
     """How often the sets hold the truth, class by class, and how large they are."""
     title = say("Prediction sets")
-    if not verdicts.certified(facts):
+    if t.sets is None:
         return uncertified_panel("sets", title, say)
-    table = calibration.set_summary(t.labels, verdicts.sets_of(t.probabilities, facts), t.names)
+    folds = folds_of(facts)
+    table = calibration.set_summary(t.labels, t.sets, t.names)
     spans = zip(table["covered_lo95"], table["covered_hi95"])
-    always = [threshold is None for threshold in facts["set_thresholds"]]
+    always = [None in thresholds for thresholds in zip(*(fold["set_thresholds"] for fold in folds), strict=True)]
     shown = pd.DataFrame({
         say("class"): table["class"], say("samples"): table["samples"],
         say("truth in the set (%)"): table["covered_percent"].round(1),
@@ -195,49 +216,70 @@ def set_panel(t: Scored, facts: Facts, say: Say) -> Panel:
         "Instead of one class the model can give the set of all it cannot exclude. For samples of any class the set holds the "
         "truth {share:.0f} % of the time or more; small sets mean a model that knows, and a class with too few calibration rows "
         "is in every set because nothing allows leaving it out.",
-        share=100 * facts["confidence"],
+        share=100 * folds[0]["confidence"],
     )  # fmt: skip
     return Panel("sets", title, shown, told, wide=True)
 
 
 # --- costs ------------------------------------------------------------------------------------------------------------
 def cost_panel(t: Scored, facts: Facts, say: Say) -> Panel:
-    """Mean cost per test sample against one cut-off for all classes; the one that calibration rows chose is marked."""
+    """Mean cost per test sample against the least expected saving; the one that calibration rows chose is marked."""
     title = say("Cost-optimal cut-off")
-    if not verdicts.certified(facts):
+    if "cost" not in t.decisions:
         return uncertified_panel("cost", title, say)
-    record = facts["cost"]
-    at = np.linspace(0, 1, 201)
-    paid = cost_curve(t, record, at)
-    fig = figures.figure(xaxis_title=say("cut-off on the highest probability (%)"), yaxis_title=say("cost per sample (tastings)"))
-    fig.add_scatter(x=100 * at, y=paid, mode="lines", line_color=figures.ACCENT, name=say("model, test rows"))
-    line = {"color": figures.GREY, "dash": "dash"}
-    fig.add_hline(y=record["taste"], line=line, annotation_text=say("taste all"), annotation_position="top left")
-    told = say(
-        "If a wrong decision costs as much as {ratio:g} tastings: left of the minimum errors cost too much, right of it tasting "
-        "does.", ratio=record["wrong"] / record["taste"],
-    )  # fmt: skip
-    if record["value"] is None:
-        return Panel("cost", title, fig, told + " " + say("No cut-off is shown to be cheaper than tasting every sample."))
-    fig.add_vline(
-        x=100 * record["value"], line={"color": figures.ORANGE, "dash": "dot"}, annotation_text=say("chosen on calibration rows")
+    folds = folds_of(facts)
+    costs = verdicts.costs_of(folds[0])
+    at = np.linspace(min(-1.0, 1 - costs[:, :-1].max()), 1.0, 201)
+    paid = cost_curve(t, costs, at)
+    fig = figures.figure(
+        xaxis_title=say("least saving expected of a decision (tastings)"), yaxis_title=say("cost per sample (tastings)")
     )
-    here = float(cost_curve(t, record, np.array([record["value"]]))[0])
+    fig.add_scatter(x=at, y=paid, mode="lines", line_color=figures.ACCENT, name=say("model, test rows"))
+    line = {"color": figures.GREY, "dash": "dash"}
+    fig.add_hline(y=costs[0, -1], line=line, annotation_text=say("taste all"), annotation_position="bottom left")
+    told = cost_text(folds[0], say) + " " + say(
+        "A sure decision saves one tasting; a doubtful one is expected to save less, or to cost. Left of the minimum errors cost "
+        "too much, right of it tasting does."
+    )  # fmt: skip
+    chosen = [fold["cost"]["value"] for fold in folds if fold["cost"]["value"] is not None]
+    if not chosen:
+        return Panel("cost", title, fig, told + " " + say("No cut-off is shown to be cheaper than tasting every sample."))
+    for value in chosen:
+        fig.add_vline(x=value, line={"color": figures.ORANGE, "dash": "dot"})
+    fig.add_annotation(
+        x=chosen[0], y=1, yref="paper", yanchor="bottom", text=say("chosen on calibration rows"), showarrow=False,
+        font_color=figures.ORANGE,
+    )  # fmt: skip
     told += " " + say(
-        "The cut-off chosen on calibration rows, {value:.1f} %, costs {here:.3f} per test sample, against {taste:g} for tasting "
-        "all and {none:.3f} for tasting none.",
-        value=100 * record["value"], here=here, taste=record["taste"], none=float(paid[0]),
+        "The cut-off chosen on calibration rows, {value}, costs {here:.3f} tastings per test sample and decides {kept:.1f} % of "
+        "them; tasting all costs 1, tasting none {none:.3f}.",
+        value=_range(chosen, "{:.2f}"), here=paid_by(t, costs, t.decisions["cost"]), none=float(paid[0]),
+        kept=100 * float(np.mean(t.decisions["cost"] != UNDECIDED)),
     )  # fmt: skip
     return Panel("cost", title, fig, told)
 
 
-def cost_curve(t: Scored, costs: Mapping[str, float], at: np.ndarray) -> np.ndarray:
-    """Mean cost per sample at each cut-off (m,), in the unit of the costs; samples out of the domain are always tasted."""
-    score = np.where(t.inside, t.confidence, -np.inf)
-    order = np.argsort(-score, kind="stable")
-    wrong = np.append(0, np.cumsum((t.named != t.labels)[order]))
-    accepted = np.searchsorted(-score[order], -at, side="right")
-    return (costs["wrong"] * wrong[accepted] + costs["taste"] * (len(t) - accepted)) / len(t)
+def cost_text(facts: Facts, say: Say) -> str:
+    """What was taken to cost how much."""
+    costs = facts.get("costs") or {}
+    told = say("A wrong decision is taken to cost {wrong:g} tastings.", wrong=costs.get("wrong", verdicts.WRONG))
+    special = ", ".join(costs.get("special", ()))
+    return told + (" " + say("Others (truth > said): {list}.", list=special) if special else "")
+
+
+def paid_by(t: Scored, costs: np.ndarray, decided: np.ndarray) -> float:
+    """Mean cost per sample (tastings) of decisions (n,); UNDECIDED, the last column of the costs, is tasted."""
+    return float(costs[t.labels, decided].mean())
+
+
+def cost_curve(t: Scored, costs: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Mean cost per sample (tastings) at each least saving (m,); samples out of the domain are always tasted."""
+    best, saving = decisions.expected_savings(t.probabilities, costs)
+    saving = np.where(t.inside, saving, -np.inf)
+    order = np.argsort(-saving, kind="stable")
+    taste = costs[t.labels, -1]
+    change = np.append(0.0, np.cumsum((costs[t.labels, best] - taste)[order]))
+    return np.asarray((taste.sum() + change[np.searchsorted(-saving[order], -at, side="right")]) / len(t))
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -248,8 +290,8 @@ def error_panels(t: Scored, facts: Facts, say: Say) -> list[Panel]:
         "Which confusions make most of the errors, commonest first, and how probable the model held truth and answer. "
         "A few kinds at the top are worth more training samples; a confident wrong answer suggests a wrong label."
     )
-    every = error_table(t, t.named, detail, say)
-    first = Panel("errors", say("What goes wrong most, without cut-offs"), every, told, wide=True)
+    every, behind = error_table(t, t.named, detail, say)
+    first = Panel("errors", say("What goes wrong most, without cut-offs"), every, told, wide=True, behind=behind)
     title = say("What goes wrong most, with cut-offs")
     if t.decided is None:
         return [first, uncertified_panel("errors-cutoffs", title, say)]
@@ -258,17 +300,23 @@ def error_panels(t: Scored, facts: Facts, say: Say) -> list[Panel]:
         "The errors that remain among decided samples: {left} of {every}. The others now go to the taster.",
         left=left, every=int((t.named != t.labels).sum()),
     )  # fmt: skip
-    return [first, Panel("errors-cutoffs", title, error_table(t, t.decided, detail, say), told, wide=True)]
+    some, behind = error_table(t, t.decided, detail, say)
+    return [first, Panel("errors-cutoffs", title, some, told, wide=True, behind=behind)]
 
 
-def error_table(t: Scored, said: np.ndarray, detail: np.ndarray | None, say: Say) -> pd.DataFrame:
-    """`accuracy.error_contributions` for reading; scores in percent."""
+def error_table(t: Scored, said: np.ndarray, detail: np.ndarray | None, say: Say) -> tuple[pd.DataFrame, Behind]:
+    """`accuracy.error_contributions` for reading, scores in percent; and a few test rows of each kind, the surest first."""
     table = accuracy.error_contributions(t.labels, t.probabilities, said, t.names, detail, MOST_ERRORS)
+    behind = tuple(
+        tuple(int(row) for row in t.place[rows])
+        for rows in accuracy.surest_errors(t.labels, t.probabilities, said, t.names, table, detail, SHOWN)
+    )
     score = {column: (100 * table[column]).round(1) for column in table if str(column).endswith(("_mean", "_sd"))}
-    return pd.DataFrame({
+    shown = pd.DataFrame({
         say("truth"): table["truth"], say("said"): table["predicted"], say("count"): table["count"],
         say("share of errors (%)"): table["percent"].round(1),
         say("score of the truth, mean (%)"): score["truth_score_mean"], say("its spread (%)"): score["truth_score_sd"],
         say("score of the answer, mean (%)"): score["predicted_score_mean"],
         say("spread of the answer (%)"): score["predicted_score_sd"],
     })  # fmt: skip
+    return shown, behind

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from lib import figures
+from lib.task import FOLD, InputError
 from lib.tasks.spectra import verdicts
 from lib.tasks.spectra.table import GROUP, SEVERITY, TYPE
-from lib.tasks.spectra.verdicts import Facts
+from lib.tasks.spectra.verdicts import POLICIES, Facts, Policy
 
 DASHES = ("solid", "dash", "dot")
 
@@ -20,21 +22,30 @@ DASHES = ("solid", "dash", "dot")
 class Scored:
     """N scored test rows of K classes; arrays are (n,) unless said otherwise.
 
-    `labels` and `named` (the most probable class) are positions in `names`; `decided` too, UNDECIDED where left to the taster,
-    and None where the run has no certificate. `rows` is the samples' table, `groups` number the specimens (rows where unknown).
+    `labels` and `named` (the most probable class) are positions in `names`; so are `decisions` under each policy, UNDECIDED where
+    left to the taster. Without a certificate there are neither decisions nor sets. `rows` is the samples' table, `groups` number
+    the specimens (rows where unknown), `place` is where each row stands among all test rows.
     """
 
     names: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray  # (n, K)
     inside: np.ndarray  # bool, like the training data
-    decided: np.ndarray | None
+    decisions: Mapping[Policy, np.ndarray]
+    sets: np.ndarray | None  # (n, K) bool
+    policy: Policy
     rows: pd.DataFrame
     groups: np.ndarray
+    place: np.ndarray
     left_out: int  # test rows without a known class or without a probability
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def decided(self) -> np.ndarray | None:
+        """Decisions under the run's policy; None without a certificate."""
+        return self.decisions.get(self.policy)
 
     @property
     def named(self) -> np.ndarray:
@@ -59,9 +70,58 @@ def scored(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, 
     y, p, kept = verdicts.labelled(predicted, truth)
     rows = samples.iloc[kept].reset_index(drop=True)
     inside = predicted["in_domain"].to_numpy()[kept].astype(bool)
-    decided = verdicts.decided(p, inside, facts) if verdicts.certified(facts) else None
     groups = numbered(rows[GROUP]) if GROUP in rows else np.arange(len(rows))
-    return Scored(tuple(map(str, facts["classes"])), y, p, inside, decided, rows, groups, len(predicted) - len(kept))
+    decisions: dict[Policy, np.ndarray] = {}
+    sets = None
+    if all(map(verdicts.certified, folds_of(facts))):
+        parts = _by_fold(rows, facts)
+        decisions = {
+            policy: _put(len(rows), [(at, verdicts.decided(p[at], inside[at], fold, policy)) for at, fold in parts])
+            for policy in POLICIES
+        }
+        sets = _put(len(rows), [(at, verdicts.sets_of(p[at], fold)) for at, fold in parts])
+    names = tuple(map(str, facts["classes"]))
+    policy = verdicts.policy_of(facts)
+    return Scored(names, y, p, inside, decisions, sets, policy, rows, groups, kept, len(predicted) - len(kept))
+
+
+# --- several folds ----------------------------------------------------------------------------------------------------
+OF_A_FOLD = (
+    "classes", "target", "policy", "precision_target", "recall_target", "risk", "confidence", "costs", "cutoffs", "cost",
+    "set_thresholds", "calibration_rows", "independent_rows", "grouped",
+)  # fmt: skip
+
+
+def folds_of(facts: Facts) -> list[Facts]:
+    """The facts of each fold that a joint sheet is of; of one run its own."""
+    return list(facts.get("folds") or [facts])
+
+
+def _by_fold(rows: pd.DataFrame, facts: Facts) -> list[tuple[np.ndarray, Facts]]:
+    """Positions of the rows of each fold, and that fold's facts."""
+    folds = folds_of(facts)
+    number = rows[FOLD].to_numpy(int) if "folds" in facts else np.zeros(len(rows), dtype=int)
+    return [(np.flatnonzero(number == k), fold) for k, fold in enumerate(folds)]
+
+
+def _put(n: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Values of all n rows from those of each fold."""
+    whole = np.empty((n, *parts[0][1].shape[1:]), dtype=parts[0][1].dtype)
+    for at, values in parts:
+        whole[at] = values
+    return whole
+
+
+def joined(folds: Sequence[Facts]) -> dict[str, Any]:
+    """Facts of a joint sheet from those of its folds. Raises InputError where their classes or channels differ."""
+    first = folds[0]
+    for key in ("classes", "channels", "target"):
+        if any(fold.get(key) != first.get(key) for fold in folds):
+            raise InputError("folds", f"their {key} differ", "Join the folds of one training only.")
+    tested = {key: {"test": sum(fold.get(key, {}).get("test", 0) for fold in folds)} for key in ("rows", "groups")}
+    told = {key: list(dict.fromkeys(note for fold in folds for note in fold.get(key, ()))) for key in ("notes", "reading")}
+    own = {key: value for key, value in first.items() if key not in OF_A_FOLD or key in ("classes", "target", "policy")}
+    return {**own, **tested, **told, "folds": [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]}
 
 
 def fine_truth(t: Scored, facts: Facts) -> np.ndarray | None:

@@ -20,6 +20,7 @@ RESAMPLES = 200
 MOST_STRATA = 36  # three years of months
 CANDIDATE_TITLES = {
     "accuracy": "accuracy (0 to 1)", "macro_f1": "macro-F1 (0 to 1)", "log_loss": "log loss (nats)", "seconds": "time to fit (s)",
+    "averaged": "averaged",
 }  # fmt: skip
 
 
@@ -41,7 +42,10 @@ def facts_panel(t: Scored, facts: Facts, say: Say) -> Panel:
     rows += [(say("rows of each part"), ", ".join(_parts(facts, say)))] if facts.get("rows") else []
     rows.append((say("test rows scored"), _count(t, say)))
     rows.append((say("samples of each class"), _classes(t)))
-    if "independent_rows" in facts:
+    if "folds" in facts:
+        text = say("{n} trainings: each row is predicted by the one that did not see it", n=len(facts["folds"]))
+        rows.append((say("folds"), text))
+    elif "independent_rows" in facts:
         text = say("{rows} rows, {independent} of them independent", rows=facts["calibration_rows"],
                    independent=facts["independent_rows"])  # fmt: skip
         rows.append((say("calibration"), text))
@@ -225,7 +229,7 @@ def candidate_panels(facts: Facts, say: Say) -> list[Panel]:
         table[column] = table[column].map(lambda value: float(f"{value:.4g}") if isinstance(value, float) else value)
     table.columns = [say(CANDIDATE_TITLES.get(str(column), str(column))) for column in table]
     told = say(
-        "Each candidate was tried on held-out parts of the training rows, and the first was chosen there: "
-        "the test rows had no say. Candidates that differ by a point or less are equally good."
+        "Each candidate was tried on held-out parts of the training rows: the test rows had no say. The model is the mean of "
+        "those ticked, which these rows cannot tell from the first (one standard error)."
     )
     return [Panel("candidates", say("Models that were compared"), table, told, wide=True)]

@@ -5,7 +5,8 @@ A source gives its column names, how many rows it may have, and blocks of rows. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,17 +15,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.axes import AxisFit, fill_empty_positions, fit_axis
-from lib.tasks.spectra.columns import NOTE, STANDARD_AXES, Columns, Positions, layout, suggest
+from lib.tasks.spectra.columns import NOTE, STANDARD_AXES, Columns, Positions, layout, settled, suggest
 from lib.tasks.spectra.delimited import BadCell, DelimitedSource, open_delimited
 from lib.tasks.spectra.rows import standard_rows
 from lib.tasks.spectra.table import EXCITATIONS, Channel, SpectraTable
+from lib.words import as_phrase
 
 MAX_TABLE_BYTES = 2 * 2**30  # of spectra in memory: 400,000 samples of 1338 points
 SATURATED = 62_900.0  # counts: the fluorimeter's plateau is at about 62,996
 NEGATIVE_SHARE = 0.05  # of the highest value: less is noise about zero
 NOTED_ROWS = 4096  # samples looked at together
+MARKS = (Phrase("negative"), Phrase("saturated"), Phrase("constant"))  # what the spectrum of a channel may be noted to be
 
 Progress = Callable[[float, str], None]
 
@@ -58,9 +61,9 @@ class Source(Protocol):
 
 
 def read_text(path: Path, where: str, columns: Columns | None, on_progress: Progress = silent) -> Reading:
-    """A text table of spectra, the meaning of its columns as given or as `suggest` proposes. Raises InputError."""
+    """A text table of spectra, the meaning of its columns as given, else as `suggest` proposes. Raises InputError."""
     source = open_delimited(path, where)
-    meaning = suggest(source.names) if columns is None else columns
+    meaning = settled(columns or Columns(), suggest(source.names))
     return in_either_decimal(source, lambda s: assemble(s, meaning, on_progress))
 
 
@@ -81,7 +84,7 @@ def in_either_decimal(source: DelimitedSource, read: Callable[[DelimitedSource],
                 raise
             raise InputError(
                 source.where,
-                f"mixes decimal signs: {error.value!r} and {again.value!r}",
+                Phrase("mixes decimal signs: {one!r} and {other!r}", one=error.value, other=again.value),
                 "Export it again with one decimal sign throughout",
             ) from again
 
@@ -102,7 +105,7 @@ def assemble(source: Source, columns: Columns, on_progress: Progress = silent) -
     frame, row_notes = standard_rows(rows, columns, where)
     notes = [*source.notes, *laid.notes, *(f.note for f in fits if f.note), *row_notes]
     if infinite:
-        notes.append(f"{infinite} values are too large for a spectrum: taken as missing")
+        notes.append(Phrase("{infinite} values are too large for a spectrum: taken as missing", infinite=infinite))
     channels = []
     for positions, fit, array in zip(laid.channels, fits, values):
         channels.append(Channel(positions.name, fit.axis, array[:n], positions.unit))
@@ -117,12 +120,38 @@ def finish(channels: tuple[Channel, ...], rows: pd.DataFrame, notes: list[str], 
         raise InputError(
             where, "has only constant spectra: every value of each is the same", "Check the export: there is no signal in it"
         )
-    counts = []
-    for word in ("negative", "saturated", "constant", "missing"):
-        count = sum(word in note for note in said)
-        counts += [f"{count} samples with {word} values: kept and marked"] if count else []
     table = SpectraTable(channels, rows.assign(**{NOTE: pd.Series(said, dtype="str")}))
-    return Reading(table, tuple(dict.fromkeys([*notes, *filter(None, filled), *counts])), columns)
+    return Reading(table, tuple(dict.fromkeys([*notes, *filter(None, filled), *marked(said)])), columns)
+
+
+def of_file(file: str, note: str) -> Phrase:
+    """A note with the file that it is about."""
+    return Phrase("{file}: {note}", file=file, note=as_phrase(note))
+
+
+def marked(said: Iterable[str]) -> list[str]:
+    """How many samples have a note of each kind, told."""
+    counts = {word: sum(word in note for note in said) for word in (*MARKS, Phrase("missing"))}
+    return [
+        Phrase("{count} samples with {word} values: kept and marked", count=count, word=word)
+        for word, count in counts.items()
+        if count
+    ]
+
+
+def note_in(note: str, tell: Callable[[str], str]) -> str:
+    """The note of a sample as `sample_notes` makes it, with every part as `tell` says it."""
+    return "; ".join(tell(_part(part)) for part in note.split("; "))
+
+
+def _part(part: str) -> str:
+    """One part of a sample's note as a phrase; as it is where it is something else."""
+    channel, _, word = part.rpartition(" ")
+    if mark := next((mark for mark in MARKS if mark == word), None):
+        return Phrase("{channel} {word}", channel=channel, word=mark)
+    if missing := re.fullmatch(r"(.*) (\d+) points missing", part):
+        return Phrase("{channel} {n} points missing", channel=missing[1], n=missing[2])
+    return part
 
 
 def check_size(rows: int, points: int, where: str) -> None:
@@ -131,7 +160,13 @@ def check_size(rows: int, points: int, where: str) -> None:
         gib, limit = rows * points * 4 / 2**30, MAX_TABLE_BYTES >> 30
         raise InputError(
             where,
-            f"declares {rows:,} samples of {points:,} points ({gib:,.1f} GiB; limit {limit} GiB)",
+            Phrase(
+                "declares {rows:,} samples of {points:,} points ({gib:,.1f} GiB; limit {limit} GiB)",
+                rows=rows,
+                points=points,
+                gib=gib,
+                limit=limit,
+            ),
             "Split it, or choose fewer channels",
         )
 
@@ -194,11 +229,7 @@ def sample_notes(channels: tuple[Channel, ...]) -> tuple[list[str], np.ndarray]:
             constant = (low == high) | np.isnan(low)
             dull[first : first + len(part)] &= constant
             saturated = high >= SATURATED if channel.name in EXCITATIONS else np.zeros(len(part), bool)
-            for words, where in (
-                ("negative", low < -NEGATIVE_SHARE * np.abs(high)),
-                ("saturated", saturated),
-                ("constant", low == high),
-            ):
+            for words, where in zip(MARKS, (low < -NEGATIVE_SHARE * np.abs(high), saturated, low == high)):
                 for row in np.flatnonzero(where):
                     said[first + row].append(f"{channel.name} {words}")
             for row in np.flatnonzero(missing):

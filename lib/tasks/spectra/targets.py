@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.table import SEVERITIES, SEVERITY, TYPE
 
 Kind = Literal["AVA", "OVA"]
@@ -76,8 +76,10 @@ def severities(rows: pd.DataFrame) -> pd.Series:
     if strange:
         raise InputError(
             f"column {SEVERITY!r}",
-            f"{', '.join(map(repr, strange[:5]))} is no severity",
-            f"Severities: {', '.join(SEVERITIES)}; an OK may name who said so, as in 'OK - Inspecteur'.",
+            Phrase("{values} is no severity", values=", ".join(map(repr, strange[:5]))),
+            Phrase(
+                "Severities: {severities}; an OK may name who said so, as in 'OK - Inspecteur'.", severities=", ".join(SEVERITIES)
+            ),
         )
     return found
 
@@ -91,7 +93,9 @@ def types(rows: pd.DataFrame) -> pd.Series:
     strange = sorted({word for word in found if word is not None and not re.fullmatch(r"[0-9]{1,4}", word)})
     if strange:
         raise InputError(
-            f"column {TYPE!r}", f"{', '.join(map(repr, strange[:5]))} is no defect type", "Types are whole numbers such as 11."
+            f"column {TYPE!r}",
+            Phrase("{values} is no defect type", values=", ".join(map(repr, strange[:5]))),
+            "Types are whole numbers such as 11.",
         )
     return found
 
@@ -234,16 +238,28 @@ def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = N
         there = (
             choices(rows)["OVA"] if not target.column else _ordered({v for v in _column(rows, target.column) if v is not None})
         )
-        raise InputError(f"target {target.name}", f"no sample is {target.of!r}", f"There are {', '.join(there[:40])}.")
+        raise InputError(
+            f"target {target.name}",
+            Phrase("no sample is {label!r}", label=target.of),
+            Phrase("There are {there}.", there=", ".join(there[:40])),
+        )
     trained = (REST, target.of) if target.kind == "OVA" else _ordered(present, target.of)
     ordered = trained if names is None else tuple(names)
     number = {name: i for i, name in enumerate(ordered)}
     codes = np.array([NO_CLASS if w is None else number.get(w, NO_CLASS) for w in word], dtype=np.int64)
     notes = []
     if missing := sum(w is None for w in word):
-        notes.append(f"{missing} samples have no label for {target.name} and are left out.")
+        notes.append(
+            Phrase("{missing} samples have no label for {target} and are left out.", missing=missing, target=target.name)
+        )
     if unknown := _ordered(present - set(ordered)):
-        notes.append(f"{sum(w in unknown for w in word)} samples are of a class the model does not know: {', '.join(unknown)}.")
+        notes.append(
+            Phrase(
+                "{n} samples are of a class the model does not know: {classes}.",
+                n=sum(w in unknown for w in word),
+                classes=", ".join(unknown),
+            )
+        )
     return Classes(ordered, codes, tuple(notes))
 
 
@@ -271,21 +287,24 @@ def settle_rare(classes: Classes, folds: int, choice: Rare = "refuse", groups: n
     where fewer than two classes would be left.
     """
     rare = too_rare(classes, folds, groups)
-    unit = "samples" if groups is None else "groups"
+    unit = Phrase("samples") if groups is None else Phrase("groups")
     if rare and choice == "refuse":
         raise InputError(
-            f"classes {', '.join(rare)}", f"each has fewer than {folds} {unit}, one for each fold",
+            f"classes {', '.join(rare)}", Phrase("each has fewer than {folds} {unit}, one for each fold", folds=folds, unit=unit),
             "Drop them, merge them into one class, or use fewer folds.",
         )  # fmt: skip
     settled = _without(classes, rare, merge=choice == "merge") if rare else classes
     if still := too_rare(settled, folds, groups):
         raise InputError(
-            f"class {', '.join(still)}", f"{', '.join(rare)} together still have fewer than {folds} {unit}",
+            f"class {', '.join(still)}",
+            Phrase("{classes} together still have fewer than {folds} {unit}", classes=", ".join(rare), folds=folds, unit=unit),
             "Drop them or use fewer folds.",
-        )  # fmt: skip
+        )
     if len(settled.names) < 2:
         raise InputError(
-            "target", f"only one class is left, {', '.join(settled.names) or 'none'}", "Choose another target or fewer folds."
+            "target",
+            Phrase("only one class is left, {classes}", classes=", ".join(settled.names) or "none"),
+            "Choose another target or fewer folds.",
         )
     return settled
 
@@ -298,6 +317,8 @@ def _without(classes: Classes, rare: tuple[str, ...], *, merge: bool) -> Classes
     fate = {name: names.index(name) if name in names else names.index(OTHER) if merge else NO_CLASS for name in classes.names}
     lookup = np.array([*fate.values(), NO_CLASS], dtype=np.int64)  # the last place serves code -1
     touched = int(np.isin(classes.codes, [classes.names.index(name) for name in rare]).sum())
-    what = f'merged into "{OTHER}"' if merge else "dropped"
-    note = f"Too rare to split, {what}: {', '.join(rare)} ({touched} samples)."
+    what = Phrase('merged into "{other}"', other=OTHER) if merge else Phrase("dropped")
+    note = Phrase(
+        "Too rare to split, {what}: {classes} ({touched} samples).", what=what, classes=", ".join(rare), touched=touched
+    )
     return replace(classes, names=tuple(names), codes=lookup[classes.codes], notes=(*classes.notes, note))

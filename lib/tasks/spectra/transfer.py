@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.splits import numbered
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.arrays import instruments_of
 from lib.tasks.spectra.preprocess import COMPONENTS, METHODS, Method, Transfer
 from lib.tasks.spectra.settings import Training
@@ -69,14 +69,14 @@ def learn(
 
     `specimens` (n,) of the rows of the table; `train` and `used` are the row numbers of the training part and of all parts.
     Replicates of a specimen on one instrument are averaged. Raises InputError where the used rows are not of two instruments
-    with names, and where too few specimens of the training part were measured on both.
+    with names, where too few specimens of the training part were measured on both, and where `transfer_shared` is no column.
     """
     if config.transfer == "none":
         return None
     instruments = instruments_of(table.rows)
     first, second = _pair(instruments[used], config.transfer_to, name)
     own, other = (train[instruments[train] == word] for word in (first, second))
-    number = numbered(specimens)
+    number = numbered(_same(table.rows, config.transfer_shared, specimens, name))
     shared = np.intersect1d(number[own], number[other])
     least = {method: COMPONENTS[method] + 1 for method in METHODS}
     if len(shared) < least[config.transfer]:
@@ -86,15 +86,26 @@ def learn(
         raise InputError("instrument transfer", problem, remedy)
     own, other = own[np.isin(number[own], shared)], other[np.isin(number[other], shared)]
     maps = [
-        _affine(config.transfer, _means(channel.values, own, number), _means(channel.values, other, number))
+        _affine(config.transfer, specimen_means(channel.values, own, number), specimen_means(channel.values, other, number))
         for channel in table.channels
     ]
     return Adaptation(config.transfer, first, second, len(shared), tuple(maps))
 
 
-def second_rows(table: SpectraTable, adaptation: Adaptation | None) -> np.ndarray:
+def second_rows(rows: pd.DataFrame, adaptation: Adaptation | None) -> np.ndarray:
     """Which rows the second instrument measured (n,) bool; none without a transfer."""
-    return np.zeros(len(table), bool) if adaptation is None else instruments_of(table.rows) == adaptation.second
+    return np.zeros(len(rows), bool) if adaptation is None else instruments_of(rows) == adaptation.second
+
+
+def _same(rows: pd.DataFrame, column: str, specimens: np.ndarray, name: str) -> np.ndarray:
+    """What is equal for rows of the same specimen (n,): a column that the user names, else the specimens."""
+    if not column:
+        return specimens
+    if column not in rows:
+        there = ", ".join(map(str, rows.columns[:40]))
+        problem = Phrase("has no column {column!r}, by which to find the specimens that both instruments measured", column=column)
+        raise InputError(name, problem, Phrase("Columns: {names}. Or leave transfer_shared empty.", names=there))
+    return rows[column].to_numpy(object)
 
 
 def _pair(instruments: np.ndarray, wanted: str, name: str) -> tuple[str, str]:
@@ -114,7 +125,7 @@ def _pair(instruments: np.ndarray, wanted: str, name: str) -> tuple[str, str]:
     return (found[0], found[1]) if wanted in ("", found[1]) else (found[1], found[0])
 
 
-def _means(values: np.ndarray, rows: np.ndarray, number: np.ndarray) -> np.ndarray:
+def specimen_means(values: np.ndarray, rows: np.ndarray, number: np.ndarray) -> np.ndarray:
     """Mean spectrum of each specimen among some rows: (m, p) float64, in the order of the specimens' numbers."""
     order = rows[np.argsort(number[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(number[order], prepend=-1))

@@ -8,7 +8,7 @@ is never decided, and cut-offs are certified under that same rule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,20 +19,23 @@ from lib.task import Arrays, InputError, Samples
 from lib.tasks.spectra import accuracy, calibration, decisions
 from lib.tasks.spectra.decisions import RECALL, RISK, UNDECIDED, Cutoff, Rows
 from lib.tasks.spectra.learning import CLASSES, LABEL, codes_of
+from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import GROUP, SAMPLE
 from lib.tasks.spectra.targets import NO_CLASS, Target, words
 from lib.words import Say, english
 
 Facts = Mapping[str, Any]
-Policy = Literal["precision", "recall"]
+Goal = Literal["precision", "recall"]
+Policy = Literal["precision", "recall", "cost"]
 
 P = "p_"  # before a class name: the column of its probability
 PASS, TASTE, REJECT, UNCERTIFIED, NONE = "pass", "taste", "reject", "uncertified", "none"
-POLICIES: tuple[Policy, ...] = ("precision", "recall")  # which cut-offs decide; precision bounds the errors among the decided
+GOALS: tuple[Goal, ...] = ("precision", "recall")  # promises with a cut-off per class
+POLICIES: tuple[Policy, ...] = (*GOALS, "cost")  # which cut-offs decide; precision bounds the errors among the decided
 PRECISION = 0.925  # as many of the samples decided for a class must be of it
 CONFIDENCE = 0.9  # of prediction sets
 PROPOSING = 3  # one independent row in so many only proposes the order of testing; see decisions.precision_cutoff
-COSTS = {"wrong": 5.0, "taste": 1.0}  # of a wrong decision and of tasting, in tastings
+WRONG = 5.0  # cost of a wrong decision, in tastings
 
 # At 1 one training sample in 200 would be outside each limit. Measured on simulated syrup with 5 and 10 components: of new
 # samples of the same population fewer than 1 in 500 pass either factor at 1200 training rows, 1 in 100 of the next days' at 300.
@@ -83,20 +86,43 @@ def certified(facts: Facts) -> bool:
     return "cutoffs" in facts
 
 
+def asked(config: Training, names: Sequence[str]) -> dict[str, Any]:
+    """What `certify` is asked for, as facts: policy, targets, risk and costs. Raises InputError where the costs make no sense."""
+    decisions.cost_matrix(names, config.tastings_per_mistake, config.special_costs)
+    return {
+        "policy": config.policy, "precision_target": config.precision_target_percent / 100,
+        "recall_target": config.recall_target_percent / 100, "risk": config.risk_percent / 100,
+        "confidence": config.confidence_percent / 100,
+        "costs": {"wrong": config.tastings_per_mistake, "special": list(config.special_costs)},
+    }  # fmt: skip
+
+
 def policy_of(facts: Facts) -> Policy:
     """Which cut-offs decide."""
-    return "recall" if facts.get("policy") == "recall" else "precision"
+    return next((policy for policy in POLICIES if policy == facts.get("policy")), POLICIES[0])
 
 
-def cutoffs_of(facts: Facts, goal: Policy) -> list[Cutoff]:
+def cutoffs_of(facts: Facts, goal: Goal) -> list[Cutoff]:
     """The certified cut-offs for a goal (K), in the order of the classes."""
     records = [facts["cutoffs"][str(name)][goal] for name in facts["classes"]]
     return [Cutoff(goal, r["target"], r["risk"], r["value"]) for r in records]
 
 
-def decided(probabilities: np.ndarray, in_domain: np.ndarray, facts: Facts, goal: Policy | None = None) -> np.ndarray:
-    """Class that each sample is decided for (n,), or UNDECIDED; `goal` None takes the run's policy."""
-    code = decisions.decide(probabilities, cutoffs_of(facts, goal or policy_of(facts)))
+def costs_of(facts: Facts) -> np.ndarray:
+    """Cost (K, K + 1) of each decision for each truth, in tastings, as of `decisions.cost_matrix`."""
+    costs = facts.get("costs") or {}
+    return decisions.cost_matrix(facts["classes"], float(costs.get("wrong", WRONG)), costs.get("special", ()))
+
+
+def decided(probabilities: np.ndarray, in_domain: np.ndarray, facts: Facts, policy: Policy | None = None) -> np.ndarray:
+    """Class that each sample is decided for (n,), or UNDECIDED; `policy` None takes the run's."""
+    chosen = policy or policy_of(facts)
+    if chosen == "cost":
+        best, saving = decisions.expected_savings(probabilities, costs_of(facts))
+        least = facts["cost"]["value"]
+        code = np.where(saving >= (np.inf if least is None else least), best, UNDECIDED)
+    else:
+        code = decisions.decide(probabilities, cutoffs_of(facts, chosen))
     return np.where(in_domain & np.isfinite(probabilities).all(axis=1), code, UNDECIDED)
 
 
@@ -121,15 +147,7 @@ def decode(outputs: Arrays, samples: Samples, facts: Facts, say: Say = english) 
     far, unlike = ~(t2 <= T2_LIMIT), ~(q <= Q_LIMIT)
     inside = finite & ~far & ~unlike
     named = np.array([*map(str, facts["classes"]), None], dtype=object)[best]
-    none = np.zeros(len(p), dtype=bool)
-    if certified(facts):
-        lacking = np.array([c.value is None for c in cutoffs_of(facts, policy_of(facts))])
-        none = finite & lacking[best]
-        decision = decision_words(facts)[decided(p, inside, facts)]
-        members = sets_of(p, facts)
-    else:
-        decision = np.full(len(p), UNCERTIFIED, dtype=object)
-        members = np.arange(p.shape[1]) == best[:, None]
+    none, decision, members = _verdicts(p, inside, facts)
     notes = {
         say("the model gave no number for it"): ~finite,
         say("far from the middle of the training data (T²)"): finite & far,
@@ -142,6 +160,34 @@ def decode(outputs: Arrays, samples: Samples, facts: Facts, say: Say = english) 
         "prediction_set": _joined(members, facts), "decision": decision, "t2": t2, "q": q, "in_domain": inside,
         "note": _noted(samples.table, notes),
     })  # fmt: skip
+
+
+def _verdicts(p: np.ndarray, inside: np.ndarray, facts: Facts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether a sample's class has no cut-off (n,) bool, its decision (n,), and its prediction set (n, K) bool."""
+    finite = np.isfinite(p).all(axis=1)
+    best = np.where(finite, p.argmax(axis=1), NO_CLASS)
+    if not certified(facts):
+        none = np.zeros(len(p), dtype=bool)
+        return none, np.full(len(p), UNCERTIFIED, dtype=object), np.arange(p.shape[1]) == best[:, None]
+    return finite & lacking(facts)[best], decision_words(facts)[decided(p, inside, facts)], sets_of(p, facts)
+
+
+def lacking(facts: Facts) -> np.ndarray:
+    """Which classes (K,) have no cut-off under the run's policy."""
+    policy = policy_of(facts)
+    if policy == "cost":
+        return np.full(len(facts["classes"]), facts["cost"]["value"] is None)
+    return np.array([c.value is None for c in cutoffs_of(facts, policy)])
+
+
+def redecided(predicted: pd.DataFrame, facts: Facts, say: Say = english) -> pd.DataFrame:
+    """A table of `decode` with decision, prediction set and note as another certificate of the same model gives them."""
+    p, inside = predicted[probability_columns(facts)].to_numpy(float), predicted["in_domain"].to_numpy(bool)
+    none, decision, members = _verdicts(p, inside, facts)
+    told = say("no certifiable cut-off")
+    own = predicted["note"].map(lambda note: "; ".join(part for part in note.split("; ") if part != told))
+    note = _noted(predicted.assign(note=own), {told: none})
+    return predicted.assign(decision=decision, prediction_set=_joined(members, facts), note=note)
 
 
 def truth(samples: Samples, facts: Facts, say: Say = english) -> pd.DataFrame:
@@ -264,7 +310,7 @@ def certify(
 
     One row of each specimen (`samples["group"]`, all rows without it) is used; each promise holds at `risk` by itself.
     `cutoffs[class][goal]` has value (None: no certifiable cut-off), target, risk, measured, kept_percent (of all rows), rows,
-    rows_needed and failure. `facts` may bring policy, recall_target, precision_target, risk, confidence and costs.
+    rows_needed and failure; `cost` the same for the least expected saving. `facts` may bring what `asked` tells.
     """
     from lib.splits import numbered  # brings scikit-learn, which pages that only show a prediction need not load
 
@@ -272,6 +318,7 @@ def certify(
     inside = predicted["in_domain"].to_numpy(bool)[rows]
     groups = numbered(samples[GROUP].iloc[rows]) if GROUP in samples else np.arange(len(rows))
     own = decisions.independent_rows(groups, rng)
+    costs = costs_of(facts)
     names = [str(name) for name in facts["classes"]]
     risk, confidence = float(facts.get("risk", RISK)), float(facts.get("confidence", CONFIDENCE))
     targets = {"recall": float(facts.get("recall_target", RECALL)), "precision": float(facts.get("precision_target", PRECISION))}
@@ -281,7 +328,7 @@ def certify(
     thresholds = calibration.set_thresholds(y[own], p[own], confidence) if len(own) else np.full(len(names), -np.inf)
     return {
         "policy": policy_of(facts), "recall_target": targets["recall"], "precision_target": targets["precision"], "risk": risk,
-        "cutoffs": dict(zip(names, found)), "cost": _cost(y, p, inside, parts, dict(COSTS) | dict(facts.get("costs", {})), risk),
+        "cutoffs": dict(zip(names, found)), "cost": _cost(y, p, inside, parts, costs, risk),
         "set_thresholds": [float(t) if np.isfinite(t) else None for t in thresholds], "confidence": confidence,
         "calibration_rows": len(rows), "independent_rows": len(own), "grouped": GROUP in samples,
     }  # fmt: skip
@@ -293,7 +340,7 @@ def _class_cutoffs(
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """The recall and the precision cut-off of class k. Recall needs no proposals, so it is tested on all of `own`."""
     if not len(own):
-        return {goal: _record(Cutoff(goal, targets[goal], risk, None, failure="too few rows")) for goal in POLICIES}
+        return {goal: _record(Cutoff(goal, targets[goal], risk, None, failure="too few rows")) for goal in GOALS}
 
     def rows_of(some: np.ndarray) -> Rows:
         return _gated(decisions.rows_of_class(y[some], p[some], k, top_only=True), inside[some])
@@ -311,27 +358,22 @@ def _gated(rows: Rows, inside: np.ndarray) -> Rows:
     return Rows(np.where(inside, rows.score, -np.inf), rows.good, rows.saving)
 
 
-def cost_matrix(costs: Mapping[str, float], classes: int) -> np.ndarray:
-    """Cost (K, K + 1) of each decision for each truth, the last column tasting."""
-    return np.column_stack([costs["wrong"] * (1 - np.eye(classes)), np.full(classes, costs["taste"])])
-
-
 def _cost(
-    y: np.ndarray, p: np.ndarray, inside: np.ndarray, parts: tuple[np.ndarray, np.ndarray], costs: dict[str, float], risk: float
+    y: np.ndarray, p: np.ndarray, inside: np.ndarray, parts: tuple[np.ndarray, np.ndarray], costs: np.ndarray, risk: float
 ) -> dict[str, Any]:
-    """The one cut-off on the highest probability that saves most against tasting all."""
+    """The one cut-off on the expected saving that saves most against tasting all."""
     testing, proposing = parts
     if not len(testing):
-        return _record(Cutoff("cost", 0.0, risk, None, failure="too few rows")) | costs
-    matrix = cost_matrix(costs, p.shape[1])
+        return _record(Cutoff("cost", 0.0, risk, None, failure="too few rows"))
 
     def rows_of(some: np.ndarray) -> tuple[Rows, tuple[float, float]]:
-        rows = _gated(decisions.rows_of_top(y[some], p[some]), inside[some])
-        return decisions.savings(rows, p[some].argmax(axis=1), y[some], matrix)
+        best, saving = decisions.expected_savings(p[some], costs)
+        rows = _gated(Rows(saving, best == y[some]), inside[some])
+        return decisions.savings(rows, best, y[some], costs)
 
     rows, span = rows_of(testing)
     other = rows_of(proposing)[0] if len(proposing) else None
-    return _record(decisions.cost_cutoff(rows, span, 0.0, risk, other)) | costs
+    return _record(decisions.cost_cutoff(rows, span, 0.0, risk, other))
 
 
 def _record(found: Cutoff) -> dict[str, Any]:

@@ -251,7 +251,7 @@ class Toy(Task):
     def prediction_columns(self) -> tuple[str, ...]:
         return ("file", "mean_v", "mean_v_lo", "mean_v_hi", "median_v", "in_domain", "note")
 
-    def prediction_panels(self, table: pd.DataFrame, samples: Samples) -> list[Panel]:
+    def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
         figure = go.Figure(go.Scatter(y=table["mean_v"], name="mean"))
         return [Panel("means", "Means", figure, "Predicted mean of each row, in V.")]
 

@@ -1,0 +1,90 @@
+"""Where things lie, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lib.config import InputError
+from lib.words import Phrase
+
+ROOT = Path(__file__).resolve().parent.parent  # the repository
+
+
+def home() -> Path:
+    """Folder of `checkpoints/` and `data/`: the environment variable LIGHTBENCH_HOME, else the repository."""
+    chosen = os.environ.get("LIGHTBENCH_HOME", "")
+    return Path(chosen).expanduser().resolve() if chosen else ROOT
+
+
+def data_dir() -> Path:
+    """Where users put their files; need not exist yet."""
+    return home() / "data"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all: temporary name beside it, flushed to disk, then renamed.
+
+    Raises OSError (disk full, no permission); nothing is left behind then and an older file stays as it was.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _replace(source: Path, target: Path, attempts: int = 20) -> None:
+    """Rename; Windows refuses for an instant while somebody reads the target."""
+    for left in reversed(range(attempts)):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if os.name != "nt" or not left:
+                raise
+            time.sleep(0.05)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A name beside `target` to write to; it takes the target's place when all went well, and is gone when not.
+
+    Raises InputError where the disk is full or the folder may not be written to; an older file stays as it was then.
+    """
+    draft = target.with_name(f".{secrets.token_hex(6)}-{target.name}")
+    try:
+        yield draft
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        _replace(draft, target)
+    except OSError as error:
+        problem = Phrase("could not be written ({why})", why=error.strerror or str(error))
+        raise InputError(target.name, problem, "Check the free space and the permissions of the folder") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value atomically. Raises ValueError on NaN: JSON has none."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON value, or None where there is no such file or it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+        return None

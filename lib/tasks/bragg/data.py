@@ -1,0 +1,163 @@
+"""Candidates with labels: from simulated frames, or from frames that a user labelled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import KDTree
+
+from lib.task import Samples, Split, TrainingData
+from lib.tasks.bragg import candidates, finders, matching
+from lib.tasks.bragg.frames import Frame
+from lib.tasks.bragg.score import WANTED_SNR
+from lib.tasks.bragg.settings import Training
+
+SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "calibration": 2, "test": 3}
+MATCH_PX = 2.0  # a candidate this near to a spot's centre is that spot
+TAUGHT_SNR = 3.0  # weaker spots are neither peaks nor none to learn from
+STRONGEST_SHARE = 0.5  # of the negatives of a training frame; the others by chance
+
+PEERS = {"peakfinder8": "peakfinder8", "dispersion": "dispersion extended", "local_maxima": "threshold and local maxima"}
+
+Drawer = Callable[[np.random.Generator, tuple[int, int]], tuple[Frame, pd.DataFrame]]
+
+
+def labelled(frame: Frame, truth: pd.DataFrame, *, missed: bool) -> Samples:
+    """The candidates of a frame with their labels, one row each.
+
+    `truth` has `y_px, x_px, snr` of every spot. Columns of the table beside those of `candidates`: `is_peak` (the nearest
+    candidate within MATCH_PX of a spot), `wanted` (that spot has WANTED_SNR or more), `true_snr, true_y_px, true_x_px` of that
+    spot, `off_px` (distance to it), `nearest_px` (distance to any spot), `unsure` (a further candidate beside the same spot).
+    With `missed`, spots that no candidate is near to are rows too, with `proposed` False: nothing can find them; and a frame
+    with neither has one such row, which is no peak.
+    """
+    spots = truth[["y_px", "x_px"]].to_numpy(float)
+    seen = candidates.see(frame)
+    place = seen.places()
+    n = len(place)
+    centres = seen.at(place).table[["y_px", "x_px"]].to_numpy(float)
+    spot, distance, further = match(centres, spots)
+    lost = np.setdiff1d(np.arange(len(spots)), spot[spot >= 0])
+    if missed and (len(lost) or not n):
+        place = np.concatenate([place, spots[lost] if len(lost) else np.zeros((1, 2))])
+        spot = np.concatenate([spot, lost if len(lost) else [-1]])
+    more = len(place) - n
+    nearest = KDTree(spots).query(centres)[0] if len(spots) and n else np.full(n, np.inf)
+    samples = candidates.samples_at(frame, seen, place, np.arange(len(place)) < n, n)
+    is_peak = spot >= 0
+    true = truth[["y_px", "x_px", "snr"]].reset_index(drop=True).reindex(np.where(is_peak, spot, -1)).reset_index(drop=True)
+    return samples.with_columns(
+        is_peak=is_peak, wanted=is_peak & (true["snr"] >= WANTED_SNR).to_numpy(bool), true_snr=true["snr"].to_numpy(),
+        true_y_px=true["y_px"].to_numpy(), true_x_px=true["x_px"].to_numpy(),
+        nearest_px=np.concatenate([nearest, np.zeros(more)]),
+        off_px=np.concatenate([distance, np.full(more, np.nan)]), unsure=np.concatenate([further, np.zeros(more, bool)]),
+    )  # fmt: skip
+
+
+def match(place: np.ndarray, spots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of candidates at place (n, 2): the spot (k, 2) each is, −1 for none; its distance in px; whether another has that spot."""
+    spot, distance = np.full(len(place), -1), np.full(len(place), np.nan)
+    pairs = matching.match(place, spots, MATCH_PX)
+    spot[pairs[:, 0]] = pairs[:, 1]
+    distance[pairs[:, 0]] = np.hypot(*(place[pairs[:, 0]] - spots[pairs[:, 1]]).T)
+    return spot, distance, (spot < 0) & matching.explained(place, spots, MATCH_PX)
+
+
+def beside_peers(samples: Samples, frame: Frame, truth: pd.DataFrame) -> Samples:
+    """With columns of how many spots each classical finder found, made up and missed, all in the frame's first row."""
+    spots = truth[["y_px", "x_px"]].to_numpy(float)
+    wanted = spots[(truth["snr"] >= WANTED_SNR).to_numpy(bool)]
+    columns: dict[str, np.ndarray] = {}
+    for name in PEERS:
+        found = finders.find(frame, finders.get(name)())[["y_px", "x_px"]].to_numpy(float)
+        told = matching.score(found, wanted, spots, MATCH_PX)
+        for kind, n in (("right", told.true_positives), ("false", told.false_positives), ("missed", told.missed)):
+            columns[f"{name}_{kind}"] = np.where(np.arange(len(samples)) == 0, n, 0)
+    return samples.with_columns(**columns)
+
+
+def thin(samples: Samples, most: int, rng: np.random.Generator) -> Samples:
+    """The sure rows of a training frame: at most so many peaks, and so many others, the strongest and some by chance."""
+    table = samples.table
+    weak = (table["true_snr"] < TAUGHT_SNR).to_numpy(bool)
+    sure = ~table["unsure"].to_numpy(bool) & ~weak
+    no = np.flatnonzero(sure & ~table["is_peak"].to_numpy(bool))  # strongest first, as candidates come
+    if len(no) > most:
+        strongest = no[: round(most * STRONGEST_SHARE)]
+        no = np.concatenate([strongest, rng.choice(no[len(strongest) :], most - len(strongest), replace=False)])
+    yes = np.flatnonzero(sure & table["is_peak"].to_numpy(bool))
+    if len(yes) > most:
+        yes = rng.choice(yes, most, replace=False)
+    return samples.take(np.sort(np.concatenate([yes, no])))
+
+
+def turned(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Each patch in one of its eight orientations: a peak is a peak in all of them."""
+    patch = samples.inputs["patch"].astype(np.float32)
+    way = rng.integers(0, 8, len(patch))
+    for k in range(8):
+        some = patch[way == k]
+        some = some.swapaxes(2, 3) if k & 4 else some
+        some = some[:, :, ::-1] if k & 2 else some
+        patch[way == k] = some[:, :, :, ::-1] if k & 1 else some
+    return Samples({**samples.inputs, "patch": patch}, samples.table, samples.common)
+
+
+class SimulatedFrames(TrainingData):
+    """Candidates of simulated frames, each frame of an experiment of its own; those for training are turned in every epoch."""
+
+    def __init__(self, config: Training, draw: Drawer) -> None:
+        self.config, self.draw = config, draw
+        self.sizes: dict[Split, int] = {
+            "train": config.frames_per_epoch, "validation": config.validation_frames,
+            "calibration": config.calibration_frames, "test": config.test_frames,
+        }  # fmt: skip
+        self.kept: dict[int, tuple[int, Samples]] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """How the threshold is to be chosen."""
+        return {"threshold_by": self.config.threshold_by, "false_peaks_per_mpx": self.config.false_peaks_per_mpx}
+
+    def batches(self, split: Split) -> int:
+        """How many batches the split has in one epoch."""
+        return math.ceil(self.sizes[split] / self.config.batch_size)
+
+    def batch(self, split: Split, epoch: int, index: int) -> Samples:
+        """Batch `index`, the same on any machine."""
+        if split != "train":
+            return self._make(split, 0, index)
+        generation = epoch // self.config.passes
+        kept = self.kept.get(index)
+        if kept is None or kept[0] != generation:
+            made = self._make(split, generation, index)
+            small = Samples({**made.inputs, "patch": made.inputs["patch"].astype(np.float16)}, made.table[["is_peak"]])
+            kept = self.kept[index] = generation, small
+        return turned(kept[1], np.random.default_rng([self.config.seed, len(SPLITS), epoch, index]))
+
+    def _make(self, split: Split, generation: int, index: int) -> Samples:
+        rng = np.random.default_rng([self.config.seed, SPLITS[split], generation, index])
+        first = index * self.config.batch_size
+        frames = range(first, min(first + self.config.batch_size, self.sizes[split]))
+        return Samples.concat([self._one(split, number, rng) for number in frames])
+
+    def _one(self, split: Split, number: int, rng: np.random.Generator) -> Samples:
+        frame, truth = self.draw(rng, (self.config.frame_px, self.config.frame_px))
+        named = Frame(frame.pixels, frame.mask, frame.geometry, f"simulated {split}", number)
+        samples = labelled(named, truth, missed=split != "train")
+        if split == "train":
+            return thin(samples, self.config.candidates_per_frame, rng)
+        return beside_peers(samples, named, truth) if split == "test" else samples
+
+
+def network_inputs(samples: Samples) -> dict[str, np.ndarray]:
+    """`patch` (n, 2, 15, 15) and `context` (n, 2), float32."""
+    return {key: np.asarray(samples.inputs[key], np.float32) for key in ("patch", "context")}
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Candidates of several frames, `of` the place of their frame in the list."""
+    return Samples.concat([part.with_columns(of=place) for place, part in enumerate(parts)])

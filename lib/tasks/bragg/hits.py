@@ -1,0 +1,125 @@
+"""From frames to candidates, and from judged candidates back to frames: peaks, hits, and what a model promises of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.disk import written_whole
+from lib.task import InputError, Samples
+from lib.tasks.bragg import files, peaklists, score, summary
+from lib.tasks.bragg.frames import Frame
+
+FEWEST_PEAKS = 3.0  # expected peaks of a hit, of a model that no number was chosen for yet
+RANGED = {
+    "noise": "correlation of the noise",
+    "per_mpx": "number of places that stand out",
+}  # what tells whether a frame is known
+
+
+def candidates_of(frame: Frame) -> Samples:
+    """The candidates of one frame, one row each; a frame with none has one row that was not proposed."""
+    from lib.tasks.bragg import candidates
+
+    seen = candidates.see(frame)
+    places = seen.places()
+    looked = places if len(places) else np.zeros((1, 2))
+    return candidates.samples_at(frame, seen, looked, np.full(len(looked), len(places) > 0), len(places))
+
+
+def parts(samples: Samples) -> Samples:
+    """The candidates of all frames, `of` the row of their frame; frames are read one at a time."""
+    from lib.tasks.bragg import candidates
+
+    found = []
+    for row in range(len(samples)):
+        try:
+            one = candidates_of(files.frame_at(samples, row))
+        except InputError as error:
+            record = samples.table.iloc[row]
+            one = candidates.nothing(str(record["file"]), int(record["frame"]), f"{error.problem}. {error.remedy}")
+        found.append(one.with_columns(of=row))
+    return Samples.concat(found)
+
+
+def whole(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per frame (`file, frame, n_peaks, is_hit, in_domain, note`), and its peaks."""
+    rows = judged.groupby("of", sort=True)
+    frames = rows.agg(
+        n_peaks=("is_peak", "sum"), expected=("score", "sum"), note=("note", "first"), noise=("noise", "first"),
+        per_mpx=("per_mpx", "first"),
+    ).reindex(range(len(samples)))  # fmt: skip
+    bad = frames["note"].astype(str).str.startswith("error")
+    strange = [_strange(frames.loc[row], facts) for row in frames.index]
+    table = pd.DataFrame(
+        {
+            "file": samples.table["file"].to_numpy(),
+            "frame": samples.table["frame"].to_numpy(),
+            "n_peaks": frames["n_peaks"].astype("Int64").mask(bad).to_numpy(),
+            "is_hit": (frames["expected"] >= float(facts.get("hit_peaks", FEWEST_PEAKS))).astype("boolean").mask(bad).to_numpy(),
+            "in_domain": pd.array([not why for why in strange], "boolean").to_numpy(),
+            "note": ["; ".join(filter(None, [str(note), why])) for note, why in zip(frames["note"], strange, strict=True)],
+        }
+    )
+    peaks = judged[judged["is_peak"]].drop(columns=["noise", "per_mpx", "note", "is_peak", "wanted"]).reset_index(drop=True)
+    return table, peaks
+
+
+def _strange(record: pd.Series, facts: Mapping[str, Any]) -> str:
+    """Why a frame is unlike those of the training; empty where it is like them, or where no range is known."""
+    told = []
+    for name, words in RANGED.items():
+        low, high = facts.get("range", {}).get(name, (-np.inf, np.inf))
+        if record[name] < low or record[name] > high:
+            told.append(f"{words} outside the training data")
+    return "; ".join(told)
+
+
+def certify(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, by: str, budget: float) -> dict[str, Any]:
+    """From calibration frames: the score from which a candidate is a peak, how many expected peaks make a hit, and their range.
+
+    `by` is "F1" or "false peaks"; then `budget` is the most false peaks per megapixel.
+    """
+    scores = predicted["score"].to_numpy(float)
+    is_peak, wanted = truth["is_peak"].to_numpy(bool), truth["wanted"].to_numpy(bool)
+    frames = samples.drop_duplicates(["file", "frame"])
+    if by == "F1":
+        threshold = score.best_threshold(scores, is_peak, wanted)[0]
+    else:
+        threshold = score.budget_threshold(scores, is_peak, float(frames["megapixels"].sum()), budget)
+    each = score.per_frame(predicted, truth)
+    expected, is_hit = each["expected_peaks"].to_numpy(float), each["is_hit"].to_numpy(bool)
+    return {
+        "threshold": threshold,
+        "hit_peaks": score.best_threshold(expected, is_hit, is_hit)[0] if is_hit.any() and not is_hit.all() else FEWEST_PEAKS,
+        "range": {name: _range(frames[name].to_numpy(float)) for name in RANGED},
+    }
+
+
+def _range(values: np.ndarray) -> list[float]:
+    low, high = np.quantile(values, score.RANGE)
+    margin = score.MARGIN * (high - low)
+    return [float(low - margin), float(high + margin)]
+
+
+def write_prediction(table: pd.DataFrame, judged: pd.DataFrame, samples: Samples, folder: Path) -> list[Path]:
+    """peaks.csv, peaks.cxi, hits.lst and summary.json of a prediction, each whole or not at all."""
+    frames = samples.table
+    hits = table["is_hit"].fillna(False).to_numpy(bool)
+    told = summary.summarise(judged, frames)
+    counts = {"n_frames": len(frames), "n_hits": int(hits.sum()), "n_peaks": len(judged)}
+    per_shell = told.resolution.to_dict("records")
+    text = json.dumps({**counts, "hit_rate": counts["n_hits"] / max(1, len(frames)), "resolution": per_shell}, indent=2)
+    with written_whole(folder / "summary.json") as draft:
+        draft.write_text(text, encoding="utf-8")
+    return [
+        peaklists.write_csv(judged, folder / "peaks.csv"),
+        peaklists.write_cxi(judged, frames, folder / "peaks.cxi"),
+        peaklists.write_hits(frames, hits, folder / "hits.lst"),
+        folder / "summary.json",
+    ]

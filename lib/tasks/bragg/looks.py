@@ -1,0 +1,51 @@
+"""A frame as a plate to look into, and the marks that finders make on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from lib.task import Plate, Samples
+from lib.tasks.bragg import files, finders, matching, projections
+from lib.tasks.bragg.frame_views import RINGS_ANGSTROM, centre_yx
+from lib.tasks.bragg.frames import Frame
+
+
+def plate(frame: Frame) -> Plate:
+    """The pixels as recorded, with rings of round resolutions where the geometry tells them."""
+    geometry = frame.geometry
+    resolution = None
+    if geometry.px_size_um is not None and geometry.distance_mm is not None and geometry.wavelength_angstrom is not None:
+        resolution = geometry.px_size_um, geometry.distance_mm, geometry.wavelength_angstrom
+    rings = tuple((f"{d:g} Å", geometry.ring_px(d)) for d in RINGS_ANGSTROM)
+    shown = tuple((label, radius) for label, radius in rings if np.isfinite(radius))
+    return Plate(frame.pixels, frame.mask, "ADU", centre_yx(frame), shown, resolution)
+
+
+def find(frame: Frame, finder: finders.Finder) -> pd.DataFrame:
+    """Peaks of one classical finder, with their resolution."""
+    found = finders.find(frame, finder)
+    d = frame.geometry.resolution_angstrom(found["y_px"].to_numpy(), found["x_px"].to_numpy())
+    return found.assign(resolution_angstrom=d)
+
+
+def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
+    """How two sets of peaks of one frame agree, matched within 2 px."""
+    ours, theirs = (table[["y_px", "x_px"]].to_numpy(float) for table in (found, wanted))
+    told = matching.agreement(ours, theirs)
+    common, more, missed = len(told.common), len(told.only_a), len(told.only_b)
+    return {
+        "n_common": common, "n_only_found": more, "n_only_wanted": missed, "f1": told.f1,
+        "precision": common / (common + more) if common + more else float("nan"),
+        "recall": common / (common + missed) if common + missed else float("nan"),
+    }  # fmt: skip
+
+
+def suggest_mask(samples: Samples, report: Callable[[float, str], None]) -> np.ndarray:
+    """Bool (H, W), False where a pixel is always hot or never reads, as frames spread over the run tell. Raises InputError."""
+    report(0.0, "looking for pixels that are always high or never read")
+    bad = projections.find_bad_pixels(samples)
+    first = files.frame_at(samples, 0)
+    return first.mask & ~bad.hot & ~bad.dead

@@ -1,0 +1,119 @@
+"""Looking into large pictures, one after another: a viewer, finders, labels, masks, and a comparison of finders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from lib.task import Panel, Samples, Task
+from lib.ui.compare import compare_section, receive_comparison
+from lib.ui.context import WorkerLike, guard, plain
+from lib.ui.desk import Desk, Dressing, Pictures, attempt, desk_of, show_news
+from lib.ui.draw import draw_section, receive_suggestion
+from lib.ui.finder import found_marks
+from lib.ui.label import label_section, receive_marks
+from lib.ui.panels import show_panels
+from lib.ui.plate import TRUE, Edit, Shown, show_plate
+from lib.ui.words import speaking, t
+from lib.ui.work import finished
+
+MODES = ("Find", "Label", "Mask", "Compare finders")
+KEYS = {"n": "next", "p": "previous", "N": "next", "P": "previous"}
+
+
+def has_plates(task: Task) -> bool:
+    """Whether the task's samples are pictures to look into."""
+    return type(task).plate is not Task.plate
+
+
+@st.fragment
+def look_view(
+    task: Task, worker: WorkerLike, folder: str, samples: Samples, rows: Sequence[int], acquisition: Mapping[str, Any]
+) -> None:
+    """The whole view of samples that were read into a folder; only it is redrawn when something in it changes."""
+    with guard():
+        desk = desk_of(task, worker, Pictures(folder, samples, rows, acquisition))
+        if not _worked(desk):
+            return
+        mode = _browser(desk)
+        show_news(desk)
+        left, right = st.columns([3, 1], gap="medium")
+        dressing = Dressing()
+        with right, guard():
+            dressing = _section(desk, mode)
+        with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
+            sheet = desk.sheet()
+            show_plate(
+                sheet, desk.key("plate"), lambda edit: _edited(desk, dressing, edit), marks=dressing.marks,
+                editable=dressing.editable, strokes=dressing.strokes, tools=dressing.tools, keys=KEYS | dressing.keys,
+            )  # fmt: skip
+            st.caption(t(
+                "Wheel: zoom. Drag: move. With the picture in focus: + − 0 zoom, arrows move, n and p go to the next and the "
+                "previous one."
+            ))  # fmt: skip
+        dressing.below()
+
+
+def _worked(desk: Desk) -> bool:
+    """Look after the long work that was begun here; False while it goes on."""
+    takes: dict[str, Callable[[dict[str, Any]], None]] = {
+        "compare": lambda value: receive_comparison(desk, value),
+        "suggest": lambda value: receive_suggestion(desk, value),
+        "fill": lambda value: receive_marks(desk, value),
+    }
+    ended = [finished(desk.key(name), take) for name, take in takes.items()]
+    return all(ended)
+
+
+def _browser(desk: Desk) -> str:
+    """Which picture, and the way of looking at it; returns the latter."""
+    rows, key = list(desk.pictures.rows), desk.key("number")
+    modes = [mode for mode in MODES if desk.task.finders or mode in ("Find", "Mask")]
+    st.session_state[key] = rows.index(desk.row) + 1
+
+    def chosen() -> None:
+        desk.row = rows[min(max(int(st.session_state[key] or 1), 1), len(rows)) - 1]
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        mode: str = st.segmented_control(
+            t("What to do"), modes, default=modes[0], required=True, key=desk.key("mode"), persist_state="session",
+            format_func=speaking(),
+        )  # fmt: skip
+        st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), key=key, on_change=chosen, width=150)
+        for name, by, icon in ((t("Previous"), -1, ":material/chevron_left:"), (t("Next"), 1, ":material/chevron_right:")):
+            st.button(name, key=desk.key(f"step{by}"), icon=icon, on_click=desk.step, args=(by,))
+    st.markdown(f"##### {plain(desk.label(desk.row))}")
+    return mode
+
+
+def _section(desk: Desk, mode: str) -> Dressing:
+    """The controls of one way of looking, and what it lays over the picture."""
+    if mode == "Label":
+        return label_section(desk)
+    if mode == "Mask":
+        return draw_section(desk)
+    if mode == "Compare finders":
+        return compare_section(desk)
+    marks = [*found_marks(desk)]
+    truth = desk.task.true_marks(desk.pictures.samples, desk.row)
+    if truth is not None:
+        marks.append(Shown(t("truth"), truth, TRUE))
+    return Dressing(marks, below=lambda: show_panels(_panels(desk), desk.key(f"panels-{desk.row}")))
+
+
+def _edited(desk: Desk, dressing: Dressing, edit: Edit) -> None:
+    """Take what a hand did in the picture."""
+    if edit["kind"] in ("next", "previous"):
+        desk.step(1 if edit["kind"] == "next" else -1)
+    else:
+        attempt(desk, lambda: dressing.on_edit(edit))
+
+
+def _panels(desk: Desk) -> list[Panel]:
+    """The task's figures of the picture, from the worker; kept until another one is looked at."""
+    if desk.panels is None or desk.panels[0] != desk.row:
+        value = desk.worker.request("panels", desk.payload(row=desk.row))
+        desk.panels = desk.row, [Panel.from_json(panel) for panel in value["panels"]]
+    return desk.panels[1]

@@ -1,0 +1,93 @@
+"""The viewer of large pictures on a page: pixels go to the browser once, marks and strokes as often as they change."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import streamlit as st
+
+from lib.drawn import Stroke
+from lib.ui.words import t
+
+FOLDER = Path(__file__).parent
+SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("plate_paint.js", "plate.js"))
+Tool = Literal["move", "mark", "box", "brush", "erase"]
+Edit = Mapping[str, Any]  # what a hand did: `kind`, the `row` it was done to, and more by kind
+FOUND, LABELLED, TRUE = 0, 1, 2  # colours of marks
+
+_pixels = st.components.v2.component("plate_pixels", js=SCRIPT + "\nexport default ({data}) => { if (data) put(data); };")
+_viewer = st.components.v2.component(
+    "plate_viewer", css=(FOLDER / "plate.css").read_text(encoding="utf-8"),
+    js=SCRIPT + "\nexport default ({parentElement, data, setStateValue}) => "
+    "mountPlate(parentElement, data, (edits) => setStateValue('edits', [...edits]));",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Marks (y, x) in pixels laid over a picture, under one name of the legend."""
+
+    name: str
+    points: pd.DataFrame  # y_px, x_px
+    colour: int = FOUND
+
+    def to_json(self) -> dict[str, Any]:
+        """As the viewer takes them."""
+        return {"name": self.name, "colour": self.colour, "points": self.points[["y_px", "x_px"]].to_numpy(float).tolist()}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture as its file lies on disk (what `Plate.to_bytes` wrote), and a token that tells it from any other."""
+
+    row: int
+    label: str
+    path: Path
+    token: str
+
+    @staticmethod
+    def of(row: int, label: str, path: Path) -> Sheet:
+        """The picture of one sample."""
+        return Sheet(row, label, path, secrets.token_hex(8))
+
+
+def show_plate(
+    sheet: Sheet, key: str, on_edit: Callable[[Edit], None], *, marks: Sequence[Shown] = (), editable: str = "",
+    strokes: Sequence[Stroke] = (), tools: Sequence[Tool] = ("move",), keys: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """The picture with its marks and strokes. `on_edit` gets what hands do, each once and in order, before the page is redrawn.
+
+    Edits: `add` and `remove` with `y`, `x` to the marks named `editable`; `stroke` with a Stroke's JSON; and whatever kind a key
+    of the keyboard stands for in `keys`.
+    """
+    seen = f"{key}:seen"
+
+    def heard() -> None:
+        edits = (st.session_state.get(key) or {}).get("edits") or []
+        for edit in edits:
+            if int(edit["n"]) > st.session_state.get(seen, 0):
+                st.session_state[seen] = int(edit["n"])
+                on_edit(edit)
+
+    data = {
+        "key": key, "token": sheet.token, "row": sheet.row, "label": sheet.label, "editable": editable, "tools": list(tools),
+        "marks": [mark.to_json() for mark in marks], "strokes": [stroke.to_json() for stroke in strokes],
+        "keys": dict(keys or {}), "seen": st.session_state.get(seen, 0), "words": _words(),
+    }  # fmt: skip
+    _viewer(key=key, data=data, on_edits_change=heard)
+    _pixels(key=f"{key}-pixels", data=sheet.token.encode() + sheet.path.read_bytes())
+
+
+def _words() -> dict[str, str]:
+    return {
+        "picture": t("Picture"), "tools": t("Tools"), "move": t("Move"), "mark": t("Mark"), "box": t("Rectangle"),
+        "brush": t("Brush"), "erase": t("Erase"), "radius": t("Radius"), "smaller": t("Zoom out"), "larger": t("Zoom in"),
+        "fit": t("Whole picture"), "scale": t("Scale"), "linear": t("linear"), "sqrt": t("square root"), "log": t("logarithmic"),
+        "low": t("Dark at"), "high": t("Bright at"), "colours": t("Colours"), "grey": t("grey"), "viridis": "viridis",
+        "inverted": t("Inverted"), "rings": t("Rings"), "mask": t("Mask"), "masked": t("masked"),
+    }  # fmt: skip

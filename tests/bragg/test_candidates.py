@@ -1,0 +1,106 @@
+"""Candidates: the noise is known, spots stand out where they are, and detectors' units do not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.tasks.bragg import candidates, zmap
+from lib.tasks.bragg.frames import Frame
+from lib.tasks.bragg.geometry import Geometry
+
+SHAPE = (96, 128)
+
+
+def frame(pixels: np.ndarray, mask: np.ndarray | None = None) -> Frame:
+    good = np.ones(pixels.shape, bool) if mask is None else mask
+    return Frame(pixels.astype(np.float32), good, Geometry.flat((pixels.shape[0], pixels.shape[1])), "made", 0)
+
+
+def noise(seed: int = 0, mean: float = 20.0) -> np.ndarray:
+    return np.random.default_rng(seed).poisson(mean, SHAPE).astype(np.float32)
+
+
+def spot(y: float, x: float, photons: float, sigma: float = 1.0) -> np.ndarray:
+    yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    return photons * np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+
+
+def test_noise_becomes_unit_noise() -> None:
+    white = zmap.whiten(frame(noise()))
+    assert white.z.mean() == pytest.approx(0, abs=0.02)
+    assert white.z.std() == pytest.approx(1, abs=0.03)
+    assert np.median(white.mean) == pytest.approx(20, abs=0.3) and np.median(white.sigma) == pytest.approx(20**0.5, abs=0.15)
+
+
+def test_whitening_does_not_see_offset_and_gain() -> None:
+    ours, theirs = zmap.whiten(frame(noise())), zmap.whiten(frame(7.5 * noise() + 400))
+    np.testing.assert_allclose(ours.z, theirs.z, atol=2e-3)
+
+
+def test_a_strong_spot_does_not_raise_the_noise_around_it() -> None:
+    white = zmap.whiten(frame(noise() + spot(48, 64, 5000)))
+    assert white.sigma[48, 64] == pytest.approx(20**0.5, rel=0.15)
+    assert white.z[48, 64] > 100
+
+
+def test_a_matched_filter_on_noise_is_a_standard_normal() -> None:
+    strength = zmap.matched(zmap.whiten(frame(noise())))[4:-4, 4:-4]
+    assert strength.std() == pytest.approx(1, abs=0.05)
+
+
+def test_correlated_noise_is_told() -> None:
+    plain = noise(mean=400.0)
+    smooth = (plain + np.roll(plain, 1, 0) + np.roll(plain, 1, 1) + np.roll(plain, (1, 1), (0, 1))) / 4
+    assert candidates.see(frame(plain)).noise == pytest.approx(1, abs=0.06)
+    assert candidates.see(frame(smooth)).noise > 1.3
+
+
+@pytest.mark.parametrize(("y", "x"), [(48.0, 64.0), (30.3, 41.7), (3.4, 60.2), (92.6, 124.1)])
+def test_a_spot_is_found_at_its_place_with_its_intensity(y: float, x: float) -> None:
+    found = candidates.find(frame(noise() + spot(y, x, 2000)))
+    first = found.table.iloc[0]
+    assert np.hypot(first["y_px"] - y, first["x_px"] - x) < 0.25
+    if min(y, x) > 10 and y < 85:
+        assert first["intensity"] == pytest.approx(2000, rel=0.12)
+        assert first["snr"] == pytest.approx(first["intensity"] / first["sigma"] / first["n_pixels"] ** 0.5, rel=0.1)
+    assert found.patch.shape == (len(found), 2, 15, 15) and found.context.shape == (len(found), 2)
+
+
+def test_two_spots_beside_each_other_stay_two() -> None:
+    found = candidates.find(frame(noise() + spot(48, 60, 2000) + spot(48, 67, 1500))).table
+    strong = found[found["snr"] > 15].sort_values("x_px")
+    assert len(strong) == 2
+    np.testing.assert_allclose(strong["x_px"], [60, 67], atol=0.3)
+    np.testing.assert_allclose(strong["intensity"], [2000, 1500], rtol=0.15)
+
+
+def test_blank_frames_have_few_candidates() -> None:
+    assert len(candidates.find(frame(noise()))) < 15
+
+
+def test_masked_pixels_are_never_candidates() -> None:
+    mask = np.ones(SHAPE, bool)
+    mask[40:56, 50:80] = False
+    pixels = noise() + spot(48, 64, 5000)
+    pixels[~mask] = 1e6
+    found = candidates.find(frame(pixels, mask))
+    assert not len(found) or found.table["snr"].max() < 8
+    assert mask[found.table["row_px"], found.table["column_px"]].all()
+
+
+@pytest.mark.parametrize("pixels", [np.zeros(SHAPE), np.full(SHAPE, 7.0), np.ones((1, 1))], ids=["zeros", "flat", "one pixel"])
+def test_frames_without_anything_have_no_candidates(pixels: np.ndarray) -> None:
+    assert len(candidates.find(frame(pixels))) == 0
+
+
+def test_an_all_masked_frame_has_no_candidates() -> None:
+    assert len(candidates.find(frame(noise(), np.zeros(SHAPE, bool)))) == 0
+
+
+def test_turning_a_frame_turns_its_candidates() -> None:
+    pixels = noise() + spot(30.3, 41.7, 900) + spot(60, 100, 500)
+    ours = candidates.find(frame(pixels)).table.iloc[:2]
+    theirs = candidates.find(frame(pixels.T)).table.iloc[:2]
+    np.testing.assert_allclose(ours[["y_px", "x_px"]], theirs[["x_px", "y_px"]], atol=1e-3)
+    np.testing.assert_allclose(ours["intensity"], theirs["intensity"], rtol=1e-3)

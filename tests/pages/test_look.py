@@ -1,0 +1,254 @@
+"""The Clean page's view Look: pictures one after another, labels, masks, finders; on the task of dots, without a browser.
+
+The viewer itself runs only in a browser: what hands do in it is handed to the page as it would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from lib import drawn, labels
+from lib.plate import Plate
+from lib.task import Task
+from lib.ui import plate as viewer
+from lib.ui.clean import VIEWS
+from lib.ui.desk import Desk
+from lib.ui.files import FOLDER
+from lib.ui.look import has_plates
+from tests.pages.conftest import PAGES, texts
+from tests.pages.fake_worker import Here
+from tests.toy.plates.dots import draw
+
+FILE = "dots/run/a.npy"
+
+
+class Screen:
+    """Stands for the viewer in the browser: keeps what it was shown, and hands over edits once."""
+
+    def __init__(self) -> None:
+        self.data: dict[str, Any] = {}
+        self.pixels = b""
+        self.edits: list[dict[str, Any]] = []
+
+    def do(self, page: AppTest, **edit: Any) -> AppTest:
+        """A hand's edit of the picture that is shown, then the page drawn again."""
+        self.edits.append({"n": len(self.edits) + 1, "row": self.data["row"], **edit})
+        return page.run().run()
+
+    def show(self, *, key: str, data: dict[str, Any], on_edits_change: Callable[[], None]) -> None:
+        self.data = data
+        st.session_state[key] = {"edits": self.edits}
+        on_edits_change()
+
+    def take(self, *, key: str, data: bytes) -> None:
+        self.pixels = data
+
+    @property
+    def marks(self) -> dict[str, list[list[float]]]:
+        return {mark["name"]: mark["points"] for mark in self.data["marks"]}
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    made = Screen()
+    monkeypatch.setattr(viewer, "_viewer", made.show)
+    monkeypatch.setattr(viewer, "_pixels", made.take)
+    return made
+
+
+@pytest.fixture
+def dot_places(home: Path) -> list[np.ndarray]:
+    """A file of four pictures under data/, and where their dots are."""
+    frames, places = draw(4, np.random.default_rng(0))
+    (home / "data" / "dots" / "run").mkdir(parents=True)
+    np.save(home / "data" / FILE, frames)
+    return places
+
+
+@pytest.fixture
+def page(dots: Task, dot_places: list[np.ndarray], screen: Screen, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page, looking at the first picture."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr("lib.jobs.worker.Worker", Here)
+    page = AppTest.from_file(str(PAGES / "clean.py"), default_timeout=60)
+    session = {"page_path": "dots-clean", "dots-clean-files-where": FOLDER, "dots-clean-files-folder": "dots/run",
+               "dots-clean-view": "Look"}  # fmt: skip
+    for key, value in session.items():
+        page.session_state[key] = value
+    page.run().button(key="dots-clean-read").click().run()
+    assert not page.exception and not page.error
+    return page
+
+
+def mode(page: AppTest, name: str) -> AppTest:
+    page.session_state["dots-look-mode"] = name
+    return page.run()
+
+
+def desk(page: AppTest) -> Desk:
+    found: Desk = page.session_state["dots-look-desk"]
+    return found
+
+
+def label_set(page: AppTest, name: str = "mine") -> Path:
+    """A new label set, made on the page."""
+    mode(page, "Label")
+    page.text_input(key="dots-look-label-name").set_value(name)
+    page.button(key="dots-look-label-new").click().run()
+    assert not page.error
+    return labels.folder_of("dots") / name
+
+
+def test_the_view_is_there_for_tasks_of_pictures_alone(page: AppTest, dots: Task) -> None:
+    assert has_plates(dots) and "Look" in VIEWS
+    from lib import tasks
+
+    assert not has_plates(tasks.get("spectra"))
+
+
+def test_the_picture_shown_is_the_one_of_the_file(page: AppTest, screen: Screen, home: Path) -> None:
+    frames = np.load(home / "data" / FILE)
+    token, plate = screen.pixels[:16], Plate.from_bytes(screen.pixels[16:])
+    assert token.decode() == screen.data["token"] and screen.data["label"] == f"{FILE} · 0"
+    np.testing.assert_array_equal(plate.pixels, frames[0])
+    assert f"{frames[0].sum():.0f}" in texts(page)  # the task's own panel
+
+
+def test_next_previous_and_number_go_through_the_pictures(page: AppTest, screen: Screen) -> None:
+    page.button(key="dots-look-step1").click().run()
+    assert screen.data["row"] == 1
+    screen.do(page, kind="next")
+    screen.do(page, kind="next")
+    screen.do(page, kind="next")
+    assert screen.data["row"] == 3  # the last one
+    screen.do(page, kind="previous")
+    assert screen.data["row"] == 2
+    page.number_input(key="dots-look-number").set_value(1).run()
+    assert screen.data["row"] == 0
+
+
+def test_a_finder_marks_what_it_finds_with_its_parameters(page: AppTest, screen: Screen, dot_places: list[np.ndarray]) -> None:
+    page.selectbox(key="dots-look-finder").set_value("maxima").run()
+    assert len(screen.marks["maxima"]) == 10
+    page.number_input(key="dots-look-finder-maxima-True.threshold").set_value(400.0).run()
+    assert screen.marks["maxima"] == [[3.0, 4.0]]
+
+
+def test_labels_are_on_disk_after_each_click_and_undone(page: AppTest, screen: Screen) -> None:
+    folder = label_set(page)
+    screen.do(page, kind="add", y=10.5, x=20.25)
+    screen.do(page, kind="add", y=30.0, x=40.0)
+    assert labels.load(folder).points(FILE, 0).to_numpy().tolist() == [[10.5, 20.25], [30.0, 40.0]]
+    assert screen.marks["labels"] == [[10.5, 20.25], [30.0, 40.0]]
+    screen.do(page, kind="remove", y=10.5, x=20.25)
+    assert len(labels.load(folder).table) == 1
+    page.button(key="dots-look-label-undo").click().run()
+    assert len(labels.load(folder).table) == 2
+    screen.do(page, kind="undo")
+    assert labels.load(folder).points(FILE, 0).to_numpy().tolist() == [[10.5, 20.25]]
+    page.button(key="dots-look-label-redo").click().run()
+    assert len(labels.load(folder).table) == 2
+
+
+def test_an_edit_that_is_sent_again_counts_once(page: AppTest, screen: Screen) -> None:
+    folder = label_set(page)
+    screen.do(page, kind="add", y=10.0, x=20.0)
+    screen.do(page, kind="remove", y=10.0, x=20.0)
+    page.run().run()
+    assert labels.load(folder).table.empty and screen.data["seen"] == 2
+
+
+def test_a_frame_is_done_even_when_empty_and_the_next_one_comes(page: AppTest, screen: Screen) -> None:
+    folder = label_set(page)
+    page.button(key="dots-look-label-done").click().run()
+    assert labels.load(folder).done == {(FILE, 0)} and screen.data["row"] == 1
+    screen.do(page, kind="previous")
+    page.button(key="dots-look-label-done").click().run()
+    assert labels.load(folder).done == frozenset() and screen.data["row"] == 0
+
+
+def test_labels_start_from_a_finder_on_every_untouched_frame(page: AppTest, screen: Screen) -> None:
+    folder = label_set(page)
+    screen.do(page, kind="add", y=1.0, x=1.0)
+    page.selectbox(key="dots-look-finder").set_value("maxima").run()
+    page.button(key="dots-look-label-take-all").click().run()
+    found = labels.load(folder)
+    assert [len(found.points(FILE, frame)) for frame in range(4)] == [1, 10, 10, 10]
+    page.button(key="dots-look-label-take").click().run()
+    assert len(labels.load(folder).points(FILE, 0)) == 10
+    page.button(key="dots-look-label-undo").click().run()
+    page.button(key="dots-look-label-undo").click().run()
+    assert len(labels.load(folder).table) == 1
+
+
+def test_two_sets_are_compared(page: AppTest, screen: Screen) -> None:
+    for name, places in (("one", [(10.0, 10.0), (50.0, 50.0)]), ("two", [(10.0, 10.0), (90.0, 90.0), (130.0, 30.0)])):
+        label_set(page, name)
+        for y, x in places:
+            screen.do(page, kind="add", y=y, x=x)
+        screen.do(page, kind="done")
+        page.number_input(key="dots-look-number").set_value(1).run()
+    (table,) = [one.value for one in page.dataframe if "marks" in one.value]
+    assert dict(zip(table["marks"], table["count"])) == {"common": 1, "only two": 2, "only one": 1}
+
+
+def test_a_set_that_cannot_be_made_is_a_sentence(page: AppTest) -> None:
+    mode(page, "Label")
+    page.text_input(key="dots-look-label-name").set_value("../up")
+    page.button(key="dots-look-label-new").click().run()
+    assert "cannot be the name" in page.error[0].value and labels.names("dots") == []
+
+
+def test_a_drawn_mask_is_undone_saved_and_filled_into_the_instrument(page: AppTest, screen: Screen) -> None:
+    mode(page, "Mask")
+    assert page.button(key="dots-look-mask-save").disabled
+    screen.do(page, kind="stroke", stroke={"box": [0, 5, 0, 7], "points_yx": [], "radius_px": 0, "good": False})
+    screen.do(page, kind="stroke", stroke={"box": None, "points_yx": [[50, 50]], "radius_px": 3, "good": False})
+    page.button(key="dots-look-unstroke").click().run()
+    page.text_input(key="dots-look-mask-name").set_value("drawn")
+    page.button(key="dots-look-mask-save").click().run()
+    with h5py.File(drawn.folder_of("dots") / "drawn.h5") as file:
+        assert (np.argwhere(file["mask"][...] == 0).max(axis=0) == [4, 6]).all() and (file["mask"][...] == 0).sum() == 35
+    assert page.text_input(key="dots-acquisition.mask_file").value == "drawn.h5"
+    assert "changed since these files were read" in texts(page)
+
+
+def test_suggested_pixels_are_drawn_into_the_mask(page: AppTest, screen: Screen) -> None:
+    mode(page, "Mask")
+    page.button(key="dots-look-suggest-go").click().run()
+    assert [stroke["points_yx"] for stroke in screen.data["strokes"]] == [((3, 4),)]
+
+
+def test_finders_are_compared_and_a_picked_frame_is_looked_at(
+    page: AppTest, screen: Screen, dot_places: list[np.ndarray]
+) -> None:
+    folder = labels.create("dots", "right")
+    everyone = [
+        labels.Change((FILE, frame), tuple((float(y), float(x)) for y, x in found[: 9 - frame]), done=True)
+        for frame, found in enumerate(dot_places)
+    ]
+    labels.change(folder, everyone)
+    mode(page, "Compare finders")
+    page.button(key="dots-look-compare-add").click().run()
+    page.button(key="dots-look-compare-go").click().run()
+    (table,) = [one.value for one in page.dataframe if "precision" in one.value]
+    assert table["recall"].tolist() == [1.0] and table["precision"].tolist() == [pytest.approx((9 + 8 + 7 + 6) / 40)]
+    (frames,) = [one.value for one in page.dataframe if "maxima: too many" in one.value]
+    assert frames["frame"].iloc[0] == f"{FILE} · 3" and frames["maxima: too many"].tolist() == [4, 3, 2, 1]
+    assert len(screen.marks["wanted"]) == 9 and len(screen.marks["maxima"]) == 10
+
+
+def test_only_what_is_shown_is_gone_through(page: AppTest, screen: Screen) -> None:
+    page.session_state["dots-clean-show"] = "dropped"
+    page.run()
+    assert "No sample is dropped" in texts(page)
+    assert not page.exception
