@@ -32,6 +32,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks import bragg_learned
 from benchmarks.limits import Limits
 from lib.tasks.bragg import finders, matching
 from lib.tasks.bragg.frames import Frame
@@ -42,6 +43,8 @@ SIMULATED = "synthetic_1024"
 SETS = (SIMULATED, "insulin", "snase")
 REPEATS = 5
 REFERENCE = "peakfinder8"
+LEAST_F1 = (0.98, 0.955, 0.89)  # of the learned finder on SETS
+MOST_LEARNED_TIME = 2.0
 AGREE_PX, AGREE_SHARE, MOST_TIME = 0.1, 0.99, 1.2
 # F1 on simulated frames (1 and 4 Mpx), insulin, snase; time relative to the C peakfinder8 of the same run.
 MEASURED_BEFORE = {
@@ -173,6 +176,7 @@ def contestants() -> list[Contestant]:
               "min_pix_count": (2, 3)}  # fmt: skip
     area = {"adc_thresh": (60.0, 80.0, 100.0), "min_snr": (0.0, 6.0, 10.0), "min_pix_count": (1, 2)}
     return [
+        Contestant("learned", {}, bragg_learned.find),
         Contestant("peakfinder8", radial, ours("peakfinder8")),
         Contestant("peakfinder8 sampled", {**radial, "sampled": (True,)}, ours("peakfinder8")),
         Contestant("dispersion", window, ours("dispersion")),
@@ -182,6 +186,10 @@ def contestants() -> list[Contestant]:
         Contestant("ImageD11", {"sigmas": (2.5, 3.0, 3.5, 4.0, 5.0), "min_pix_count": (1, 2, 3)}, imaged11,
                    ("ImageD11.cImageD11",)),
     ]  # fmt: skip
+
+
+def _found(name: str, settings: Settings, frame: Frame) -> np.ndarray:
+    return ours(name)(frame, settings)
 
 
 # --- the measurements -------------------------------------------------------------------------------------------------
@@ -210,12 +218,14 @@ def timed(pairs: Sequence[tuple[Find, Settings]], frames: Sequence[Truth]) -> li
     return [statistics.median(values) for values in spent]
 
 
-def show_finders(asked: Sequence[str], sets: dict[str, list[Truth]]) -> None:
-    """The table: settings, F1 with precision and recall of every set, and time."""
+def show_finders(asked: Sequence[str], sets: dict[str, list[Truth]], limits: Limits) -> dict[str, Settings]:
+    """The table: settings, F1 with precision and recall of every set, and time. Returns the settings that were chosen."""
     everyone = {contestant.name: contestant for contestant in contestants()}
     first = everyone[REFERENCE]
     reference = (first.find, chosen(first, sets[SIMULATED]))
     print(f"{'F1 (precision, recall)':<32}" + "".join(f"{name:<24}" for name in sets) + "ms, 1 Mpx   × peakfinder8")
+    taken: dict[str, Settings] = {}
+    lines: list[tuple[str, float, float, float]] = []
     for name in asked:
         contestant = everyone[name]
         if not contestant.installed:
@@ -227,8 +237,15 @@ def show_finders(asked: Sequence[str], sets: dict[str, list[Truth]]) -> None:
         cells = "".join(f"{f'{s.f1:.3f} ({s.precision:.3f}, {s.recall:.3f})':<24}" for s in scores)
         print(f"{name:<32}{cells}{its_ms:9.1f} {its_ms / ours_ms:15.2f}")
         print("    " + ", ".join(f"{key} {value:g}" for key, value in settings.items()))
+        taken[name] = settings
+        if name == "learned":
+            lines += [(f"learned finder, {on}: F1", s.f1, least, 1) for on, s, least in zip(sets, scores, LEAST_F1, strict=True)]
+            lines.append(("learned finder: time ÷ peakfinder8's", its_ms / ours_ms, 0, MOST_LEARNED_TIME))
     for name, (*values, ratio) in MEASURED_BEFORE.items():
         print(f"{name:<32}" + "".join(f"{value:<24.3f}" for value in values) + f"{'before':>9} {ratio:15.2f}")
+    for line in lines:
+        limits.show(*line)
+    return taken
 
 
 def show_equality(sets: dict[str, list[Truth]], limits: Limits) -> None:
@@ -260,7 +277,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--finders", nargs="*", choices=known, default=known, help="which finders (default: all)")
     asked, limits = parser.parse_args(arguments), Limits()
     sets = {name: load(asked.data / f"{name}.h5") for name in SETS}
-    show_finders(asked.finders, sets)
+    taken = show_finders(asked.finders, sets, limits)
+    if "learned" in asked.finders:
+        classical = {name: taken[name] for name in ("peakfinder8", "dispersion") if name in taken}
+        bragg_learned.show_fresh({name: functools.partial(_found, name, used) for name, used in classical.items()}, limits)
+        bragg_learned.show_trust(limits)
+        bragg_learned.show_hits(limits)
     if REFERENCE in asked.finders:
         show_equality(sets, limits)
     return 1 if limits.missed else 0

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from lib import labels
-from lib.ui.desk import Comparison, Desk, Dressing
+from lib.ui.desk import Comparison, Desk, Dressing, hold
 from lib.ui.files import show_failures
 from lib.ui.finder import choose_finder
 from lib.ui.plate import FOUND, LABELLED, TRUE, Shown
@@ -62,6 +62,7 @@ def _reference(desk: Desk) -> str | None:
     if not options:
         st.caption(t("Nothing to compare with: label some frames first, or read simulated ones."))
         return None
+    hold(desk.key("compare-with"))
     return st.selectbox(
         t("Compare with"), options, key=desk.key("compare-with"), format_func=lambda name: name or t("truth"),
         persist_state="session",

@@ -149,6 +149,12 @@ def attempt(desk: Desk, act: Callable[[], None]) -> None:
         desk.trouble = error
 
 
+def hold(key: str) -> None:
+    """Have a choice shown as it is when its widget comes back after long work."""
+    if key in st.session_state:
+        st.session_state[key] = st.session_state[key]
+
+
 def show_news(desk: Desk) -> None:
     """Say once what was done last, or why it failed."""
     if desk.trouble is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from lib.task import Config
-from lib.ui.desk import Desk
+from lib.ui.desk import Desk, hold
 from lib.ui.forms import config_form
 from lib.ui.plate import FOUND, Shown
 from lib.ui.theme import number
@@ -21,8 +21,10 @@ def choose_finder(desk: Desk, *, none: bool = True) -> dict[str, Any] | None:
     options = [*([NONE] if none else []), *desk.task.finders]
     if not desk.task.finders:
         return None
+    key = desk.key("finder" if none else "finder-to-add")
+    hold(key)
     name = st.selectbox(
-        t("Finder"), options, key=kept(desk.key("finder" if none else "finder-to-add")), persist_state="session",
+        t("Finder"), options, key=kept(key), persist_state="session",
         format_func=lambda option: desk.task.say(option) if option else t("none"),
     )  # fmt: skip
     if not name:

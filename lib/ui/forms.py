@@ -31,7 +31,8 @@ GROUP_TITLES = {  # in the order of a form
 EMPTY = "estimated if empty"
 WORDS = {"qe": "QE", "fwhm": "FWHM", "snr": "SNR", "cpu": "CPU", "gpu": "GPU", "px": "pixel", "num": "number of", "e": "e⁻"}
 E10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten steps to a decade, as on a log slider
-MARKED = str.maketrans({"µ": "u", "²": "2", "³": "3", "⁻": "", "%": "percent"})
+MARKED = str.maketrans({"µ": "u", "²": "2", "³": "3", "⁻": "", "%": "percent", "Å": "angstrom", "°": "deg"})
+LONG_UNITS = ("angstrom", "angstrom2", "mrad")  # that are units wherever they end a name
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def without_unit(name: str, unit: str) -> str:
     """The name without the unit at its end: `d_um2_s` in `µm²/s` is `d`. Words of more than three letters stay: `min_photons`."""
     plain = unit.translate(MARKED).lower()
     for tail in (plain.replace("/", "_"), plain.split("/")[0]):
-        if tail and max(map(len, tail.split("_"))) <= 3 and name.endswith(f"_{tail}"):
+        if tail and (max(map(len, tail.split("_"))) <= 3 or tail in LONG_UNITS) and name.endswith(f"_{tail}"):
             return name.removesuffix(f"_{tail}")
     return name
 

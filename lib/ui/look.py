@@ -10,7 +10,7 @@ import streamlit as st
 from lib.task import Panel, Samples, Task
 from lib.ui.compare import compare_section, receive_comparison
 from lib.ui.context import WorkerLike, guard, plain
-from lib.ui.desk import Desk, Dressing, Pictures, attempt, desk_of, show_news
+from lib.ui.desk import Desk, Dressing, Pictures, attempt, desk_of, hold, show_news
 from lib.ui.draw import draw_section, receive_suggestion
 from lib.ui.finder import found_marks
 from lib.ui.label import label_section, receive_marks
@@ -35,9 +35,9 @@ def look_view(
     """The whole view of samples that were read into a folder; only it is redrawn when something in it changes."""
     with guard():
         desk = desk_of(task, worker, Pictures(folder, samples, rows, acquisition))
+        mode = _browser(desk)
         if not _worked(desk):
             return
-        mode = _browser(desk)
         show_news(desk)
         left, right = st.columns([3, 1], gap="medium")
         dressing = Dressing()
@@ -72,6 +72,7 @@ def _browser(desk: Desk) -> str:
     rows, key = list(desk.pictures.rows), desk.key("number")
     modes = [mode for mode in MODES if desk.task.finders or mode in ("Find", "Mask")]
     st.session_state[key] = rows.index(desk.row) + 1
+    hold(desk.key("mode"))
 
     def chosen() -> None:
         desk.row = rows[min(max(int(st.session_state[key] or 1), 1), len(rows)) - 1]

@@ -82,7 +82,7 @@ def acquisition_form(task: Task, offers: Choices) -> dict[str, Any] | None:
     """
     title = t("What do you know of the instrument? All optional")
     if offers.offered:
-        title = t("Which column is what, and what do you know of the instrument? All optional")
+        title = t("What is in the files, and what do you know of the instrument? All optional")
     with st.expander(title, icon=":material/tune:"):
         text = t(
             "Type what you know and leave the rest empty: an empty field is estimated from your data, and the result says so. "

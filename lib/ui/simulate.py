@@ -77,10 +77,16 @@ def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
     drawn_for = (task.name, task.language, config.model_dump_json(), seed)
     kept = st.session_state.get("simulate-drawn")
     if kept is None or kept[0] != drawn_for:
-        kept = (drawn_for, task.simulation_panels(config, np.random.default_rng(seed)))
-        st.session_state["simulate-drawn"] = kept
-    panels: list[Panel] = kept[1]
-    return panels
+        rng = np.random.default_rng(seed)
+        if kept is None:  # what is compiled or loaded for the first picture may take seconds
+            with st.spinner(t("Drawing the first sample …"), show_time=True):
+                panels = task.simulation_panels(config, rng)
+        else:
+            panels = task.simulation_panels(config, rng)
+        kept = st.session_state["simulate-drawn"] = drawn_for, panels
+        return panels
+    drawn: list[Panel] = kept[1]
+    return drawn
 
 
 # --- taking away -----------------------------------------------------------------------------------------------------

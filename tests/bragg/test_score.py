@@ -13,7 +13,9 @@ from lib.tasks.bragg.geometry import Geometry
 SHAPE = (96, 128)
 
 
-def labelled(missed: bool = True, spots: tuple[tuple[float, float, float], ...] = ((48, 64, 3000), (20, 30, 1500))):
+def labelled(
+    missed: bool = True, spots: tuple[tuple[float, float, float], ...] = ((48, 64, 3000), (20, 30, 1500)), unseen_snr: float = 3.0
+):
     """Candidates of a noisy frame with these spots (y, x, photons), and one that nobody can see."""
     yy, xx = np.mgrid[: SHAPE[0], : SHAPE[1]]
     light = np.full(SHAPE, 20.0)
@@ -21,7 +23,7 @@ def labelled(missed: bool = True, spots: tuple[tuple[float, float, float], ...] 
         light += photons * np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 2) / (2 * np.pi)
     pixels = np.random.default_rng(0).poisson(light).astype(np.float32)
     truth = pd.DataFrame([*spots, (70.0, 100.0, 0.01)], columns=["y_px", "x_px", "intensity"])
-    truth["snr"] = truth["intensity"] / 20
+    truth["snr"] = [*(photons / 20 for _, _, photons in spots), unseen_snr]
     frame = Frame(pixels, np.ones(SHAPE, bool), Geometry.flat(SHAPE), "made", 3)
     return data.labelled(frame, truth, missed=missed)
 
@@ -34,6 +36,7 @@ def test_spots_become_labels_and_unseen_ones_are_told() -> None:
     assert (peaks.loc[peaks["wanted"], "off_px"] < 0.3).all()
     unseen = table[~table["proposed"]]
     assert len(unseen) <= 1 and (unseen["true_y_px"] == 70).all()
+    assert labelled(unseen_snr=1.0).table["is_peak"].sum() == 2, "too weak to be told"
     assert not labelled(missed=False).table["proposed"].eq(False).any()
     assert (table["file"] == "made").all() and (table["frame"] == 3).all()
 
@@ -81,6 +84,16 @@ def test_the_best_threshold_is_the_best_of_all() -> None:
     assert f1 == pytest.approx(max(score.counts(scores >= t, is_peak, is_peak)["f1"] for t in scores))
 
 
+def test_a_frame_of_many_spots_does_not_decide_alone() -> None:
+    """Ten frames want a high threshold, one with a hundred times as many spots a low one."""
+    few = np.repeat(np.arange(10), 2)
+    frame = np.concatenate([few, np.full(2000, 10)])
+    scores = np.concatenate([np.tile([0.95, 0.6], 10), np.full(2000, 0.4)])
+    is_peak = np.concatenate([np.tile([True, False], 10), np.ones(2000, bool)])
+    assert score.best_threshold(scores, is_peak, is_peak)[0] < 0.4
+    assert 0.6 < score.frame_threshold(scores, is_peak, is_peak, frame) <= 0.95
+
+
 @pytest.mark.parametrize("budget", [0.5, 3.0, 1000.0])
 def test_a_budget_of_false_peaks_is_kept(budget: float) -> None:
     rng = np.random.default_rng(1)
@@ -104,6 +117,6 @@ def test_hits_are_told_from_blanks() -> None:
     truth = pd.DataFrame({"is_peak": [True, True, False, False], "wanted": [True, True, False, False]})
     samples = predicted[["file", "frame"]].assign(megapixels=1.0, noise=[1.0, 1.0, 1.1, 1.2], per_mpx=[9.0, 9.0, 5.0, 6.0])
     facts = hits.certify(predicted, truth, samples, "F1", 1.0)
-    assert 0.2 < facts["threshold"] <= 0.8 and 0.2 < facts["hit_peaks"] < 1.7
+    assert 0.2 < facts["threshold"] <= 0.8 and 0 < facts["hit_peaks"] < 1.7
     assert facts["range"]["noise"][0] < 1 < 1.2 < facts["range"]["noise"][1]
     assert score.hit_auc(score.per_frame(predicted, truth)) == 1

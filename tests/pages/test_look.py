@@ -23,6 +23,7 @@ from lib.ui.clean import VIEWS
 from lib.ui.desk import Desk
 from lib.ui.files import FOLDER
 from lib.ui.look import has_plates
+from tests.conftest import wait_for
 from tests.pages.conftest import PAGES, texts
 from tests.pages.fake_worker import Here
 from tests.toy.plates.dots import draw
@@ -84,8 +85,15 @@ def page(dots: Task, dot_places: list[np.ndarray], screen: Screen, monkeypatch: 
                "dots-clean-view": "Look"}  # fmt: skip
     for key, value in session.items():
         page.session_state[key] = value
-    page.run().button(key="dots-clean-read").click().run()
+    go(page.run(), "dots-clean-read", "dots-clean-work")
     assert not page.exception and not page.error
+    return page
+
+
+def go(page: AppTest, button: str, work: str) -> AppTest:
+    """Press a button that begins long work, and wait until the page has taken its value."""
+    page.button(key=button).click().run()
+    wait_for(lambda: work not in page.session_state or not page.run(), f"the end of {work}")
     return page
 
 
@@ -180,7 +188,7 @@ def test_labels_start_from_a_finder_on_every_untouched_frame(page: AppTest, scre
     folder = label_set(page)
     screen.do(page, kind="add", y=1.0, x=1.0)
     page.selectbox(key="dots-look-finder").set_value("maxima").run()
-    page.button(key="dots-look-label-take-all").click().run()
+    go(page, "dots-look-label-take-all", "dots-look-fill")
     found = labels.load(folder)
     assert [len(found.points(FILE, frame)) for frame in range(4)] == [1, 10, 10, 10]
     page.button(key="dots-look-label-take").click().run()
@@ -224,7 +232,7 @@ def test_a_drawn_mask_is_undone_saved_and_filled_into_the_instrument(page: AppTe
 
 def test_suggested_pixels_are_drawn_into_the_mask(page: AppTest, screen: Screen) -> None:
     mode(page, "Mask")
-    page.button(key="dots-look-suggest-go").click().run()
+    go(page, "dots-look-suggest-go", "dots-look-suggest")
     assert [stroke["points_yx"] for stroke in screen.data["strokes"]] == [((3, 4),)]
 
 
@@ -239,7 +247,7 @@ def test_finders_are_compared_and_a_picked_frame_is_looked_at(
     labels.change(folder, everyone)
     mode(page, "Compare finders")
     page.button(key="dots-look-compare-add").click().run()
-    page.button(key="dots-look-compare-go").click().run()
+    go(page, "dots-look-compare-go", "dots-look-compare")
     (table,) = [one.value for one in page.dataframe if "precision" in one.value]
     assert table["recall"].tolist() == [1.0] and table["precision"].tolist() == [pytest.approx((9 + 8 + 7 + 6) / 40)]
     (frames,) = [one.value for one in page.dataframe if "maxima: too many" in one.value]

@@ -154,11 +154,10 @@ class Bragg(Task):
 
     def training_data(self, config: TrainConfig) -> TrainingData:
         """Candidates of simulated or labelled frames."""
-        from lib.tasks.bragg import simulate
-        from lib.tasks.bragg.data import SimulatedFrames
+        from lib.tasks.bragg import data, simulate
 
         assert isinstance(config, Training)
-        return SimulatedFrames(config, simulate.draw_frame)
+        return data.labelled_by_hand(config) if config.labels else data.simulated(config, simulate.draw_frame)
 
     def network(self, config: TrainConfig) -> torch.nn.Module:
         """The family's network."""
@@ -172,21 +171,25 @@ class Bragg(Task):
         return {key: np.asarray(samples.inputs[key], np.float32) for key in ("patch", "context")}
 
     def targets(self, samples: Samples) -> Arrays:
-        """1 for a peak, 0 for none."""
-        return {"is_peak": samples.table["is_peak"].to_numpy(np.float32)}
+        """`is_peak`, 1 for a peak and 0 for none; `counts`, 0 for spots that are only told to be missed."""
+        proposed = samples.table["proposed"] if "proposed" in samples.table else pd.Series(True, samples.table.index)
+        return {"is_peak": samples.table["is_peak"].to_numpy(np.float32), "counts": proposed.to_numpy(np.float32)}
 
     def loss(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """Cross-entropy of peak and no peak."""
         from torch.nn.functional import binary_cross_entropy_with_logits
 
-        return binary_cross_entropy_with_logits(output, targets["is_peak"])
+        counts = targets["counts"]
+        total = binary_cross_entropy_with_logits(output, targets["is_peak"], weight=counts, reduction="sum")
+        return total / counts.sum().clamp(min=1)
 
     def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
         """Make the score a probability on validation candidates."""
         from lib.tasks.bragg.networks import Judge
 
         assert isinstance(network, Judge)
-        network.calibrate(outputs, targets["is_peak"])
+        counted = targets["counts"] > 0
+        network.calibrate(outputs[counted], targets["is_peak"][counted])
 
     def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
         """The score from which a candidate is a peak, and how many expected peaks make a hit."""

@@ -95,6 +95,7 @@ def samples_at(frame: Frame, seen: Seen, place: np.ndarray, proposed: np.ndarray
         per_mpx=n_candidates / megapixels, megapixels=megapixels,
         beside_gap=found.patch[:, 1, GAP_LOW:GAP_HIGH, GAP_LOW:GAP_HIGH].min(axis=(1, 2)) < 1,
     )  # fmt: skip
+    table = table.astype(dict.fromkeys(table.select_dtypes("float64"), np.float32))  # there are hundreds in every frame
     return Samples({"patch": found.patch, "context": found.context}, table)
 
 
@@ -125,7 +126,7 @@ def patches(white: zmap.Whitened, place: np.ndarray) -> np.ndarray:
     return out
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _cut(z: Any, known: Any, place: Any, half: int, out: Any) -> None:
     height, width = z.shape
     for i in range(place.shape[0]):
@@ -140,7 +141,7 @@ def _cut(z: Any, known: Any, place: Any, half: int, out: Any) -> None:
                     out[i, 1, dy + half, dx + half] = 1.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _peaks(strength: Any, known: Any, least: float, apart: int) -> Any:
     """Pixels of at least `least` that are the largest around; of equal ones the first."""
     height, width = strength.shape
@@ -163,7 +164,7 @@ def _peaks(strength: Any, known: Any, least: float, apart: int) -> Any:
     return np.array(rows, np.int64), np.array(columns, np.int64)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _measure(z: Any, known: Any, mean: Any, sigma: Any, place: Any, least: float, half: int) -> Any:
     """COLUMNS of each place: of the pixels that are joined to it, each no higher than the one before, and stand out.
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import KDTree
 
-from lib.task import Samples, Split, TrainingData
-from lib.tasks.bragg import candidates, finders, matching
+from lib import labels
+from lib.task import InputError, Samples, Split, TrainingData
+from lib.tasks.bragg import candidates, files, finders, matching
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.score import WANTED_SNR
 from lib.tasks.bragg.settings import Training
 
 SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "calibration": 2, "test": 3}
 MATCH_PX = 2.0  # a candidate this near to a spot's centre is that spot
+TOLD_SNR = 2.0  # weaker spots that nothing is near to are not told
 TAUGHT_SNR = 3.0  # weaker spots are neither peaks nor none to learn from
 STRONGEST_SHARE = 0.5  # of the negatives of a training frame; the others by chance
 
 PEERS = {"peakfinder8": "peakfinder8", "dispersion": "dispersion extended", "local_maxima": "threshold and local maxima"}
 
+SHARES = (0.6, 0.15, 0.1, 0.15)  # of labelled frames: for training, validation, calibration, test
+FEWEST_LABELLED = 10
+Source = Callable[[Split, int, np.random.Generator], tuple[Frame, pd.DataFrame]]
 Drawer = Callable[[np.random.Generator, tuple[int, int]], tuple[Frame, pd.DataFrame]]
 
 
@@ -41,7 +47,8 @@ def labelled(frame: Frame, truth: pd.DataFrame, *, missed: bool) -> Samples:
     n = len(place)
     centres = seen.at(place).table[["y_px", "x_px"]].to_numpy(float)
     spot, distance, further = match(centres, spots)
-    lost = np.setdiff1d(np.arange(len(spots)), spot[spot >= 0])
+    seeable = np.flatnonzero(truth["snr"].to_numpy(float) >= TOLD_SNR)
+    lost = np.setdiff1d(seeable, spot[spot >= 0])
     if missed and (len(lost) or not n):
         place = np.concatenate([place, spots[lost] if len(lost) else np.zeros((1, 2))])
         spot = np.concatenate([spot, lost if len(lost) else [-1]])
@@ -50,11 +57,16 @@ def labelled(frame: Frame, truth: pd.DataFrame, *, missed: bool) -> Samples:
     samples = candidates.samples_at(frame, seen, place, np.arange(len(place)) < n, n)
     is_peak = spot >= 0
     true = truth[["y_px", "x_px", "snr"]].reset_index(drop=True).reindex(np.where(is_peak, spot, -1)).reset_index(drop=True)
+    true = true.astype(np.float32)
+    beside = {
+        "nearest_px": np.concatenate([nearest, np.zeros(more)]),
+        "off_px": np.concatenate([distance, np.full(more, np.nan)]),
+    }
     return samples.with_columns(
         is_peak=is_peak, wanted=is_peak & (true["snr"] >= WANTED_SNR).to_numpy(bool), true_snr=true["snr"].to_numpy(),
         true_y_px=true["y_px"].to_numpy(), true_x_px=true["x_px"].to_numpy(),
-        nearest_px=np.concatenate([nearest, np.zeros(more)]),
-        off_px=np.concatenate([distance, np.full(more, np.nan)]), unsure=np.concatenate([further, np.zeros(more, bool)]),
+        unsure=np.concatenate([further, np.zeros(more, bool)]),
+        **{name: values.astype(np.float32) for name, values in beside.items()},
     )  # fmt: skip
 
 
@@ -76,7 +88,7 @@ def beside_peers(samples: Samples, frame: Frame, truth: pd.DataFrame) -> Samples
         found = finders.find(frame, finders.get(name)())[["y_px", "x_px"]].to_numpy(float)
         told = matching.score(found, wanted, spots, MATCH_PX)
         for kind, n in (("right", told.true_positives), ("false", told.false_positives), ("missed", told.missed)):
-            columns[f"{name}_{kind}"] = np.where(np.arange(len(samples)) == 0, n, 0)
+            columns[f"{name}_{kind}"] = np.where(np.arange(len(samples)) == 0, n, 0).astype(np.int32)
     return samples.with_columns(**columns)
 
 
@@ -107,15 +119,11 @@ def turned(samples: Samples, rng: np.random.Generator) -> Samples:
     return Samples({**samples.inputs, "patch": patch}, samples.table, samples.common)
 
 
-class SimulatedFrames(TrainingData):
-    """Candidates of simulated frames, each frame of an experiment of its own; those for training are turned in every epoch."""
+class Candidates(TrainingData):
+    """Candidates of frames that `source` gives by split and number; those for training are turned in every epoch."""
 
-    def __init__(self, config: Training, draw: Drawer) -> None:
-        self.config, self.draw = config, draw
-        self.sizes: dict[Split, int] = {
-            "train": config.frames_per_epoch, "validation": config.validation_frames,
-            "calibration": config.calibration_frames, "test": config.test_frames,
-        }  # fmt: skip
+    def __init__(self, config: Training, sizes: Mapping[Split, int], source: Source) -> None:
+        self.config, self.sizes, self.source = config, sizes, source
         self.kept: dict[int, tuple[int, Samples]] = {}
 
     def facts(self) -> dict[str, Any]:
@@ -145,19 +153,46 @@ class SimulatedFrames(TrainingData):
         return Samples.concat([self._one(split, number, rng) for number in frames])
 
     def _one(self, split: Split, number: int, rng: np.random.Generator) -> Samples:
-        frame, truth = self.draw(rng, (self.config.frame_px, self.config.frame_px))
-        named = Frame(frame.pixels, frame.mask, frame.geometry, f"simulated {split}", number)
-        samples = labelled(named, truth, missed=split != "train")
+        frame, truth = self.source(split, number, rng)
+        samples = labelled(frame, truth, missed=split != "train")
         if split == "train":
             return thin(samples, self.config.candidates_per_frame, rng)
-        return beside_peers(samples, named, truth) if split == "test" else samples
+        return beside_peers(samples, frame, truth) if split == "test" else samples
 
 
-def network_inputs(samples: Samples) -> dict[str, np.ndarray]:
-    """`patch` (n, 2, 15, 15) and `context` (n, 2), float32."""
-    return {key: np.asarray(samples.inputs[key], np.float32) for key in ("patch", "context")}
+def simulated(config: Training, draw: Drawer) -> Candidates:
+    """Of simulated frames, each of an experiment of its own."""
+    sizes: dict[Split, int] = {
+        "train": config.frames_per_epoch, "validation": config.validation_frames, "calibration": config.calibration_frames,
+        "test": config.test_frames,
+    }  # fmt: skip
+
+    def source(split: Split, number: int, rng: np.random.Generator) -> tuple[Frame, pd.DataFrame]:
+        frame, truth = draw(rng, (config.frame_px, config.frame_px))
+        return replace(frame, file=f"simulated {split}", number=number), truth
+
+    return Candidates(config, sizes, source)
 
 
-def joined(parts: Sequence[Samples]) -> Samples:
-    """Candidates of several frames, `of` the place of their frame in the list."""
-    return Samples.concat([part.with_columns(of=place) for place, part in enumerate(parts)])
+def labelled_by_hand(config: Training) -> Candidates:
+    """Of frames that people went through: what they marked are peaks, all else that stands out is none.
+
+    Frames are dealt to the splits by chance, always the same for one seed. Raises InputError where frames or labels are missing.
+    """
+    marked = labels.load(labels.folder_of("bragg") / config.labels)
+    frames = files.of_folder(config.data)
+    places = {place: row for row, place in enumerate(labels.places(frames.table))}
+    rows = [(places[place], place) for place in marked.frames() if place in places]
+    if len(rows) < FEWEST_LABELLED:
+        problem = f"only {len(rows)} of its frames are in {config.data or 'data'}, at least {FEWEST_LABELLED} are needed"
+        raise InputError(f"labels {config.labels}", problem, "Label more frames, or name the folder they lie in.")
+    order = np.random.default_rng([config.seed, len(SPLITS) + 1]).permutation(len(rows))
+    edges = np.round(np.cumsum([0, *SHARES]) * len(rows)).astype(int)
+    dealt = {split: order[a:b] for split, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}
+
+    def source(split: Split, number: int, _rng: np.random.Generator) -> tuple[Frame, pd.DataFrame]:
+        row, place = rows[dealt[split][number]]
+        return files.frame_at(frames, row), marked.points(*place).assign(snr=np.inf)
+
+    sizes: dict[Split, int] = {split: len(numbers) for split, numbers in dealt.items()}
+    return Candidates(config.model_copy(update={"batch_size": min(config.batch_size, sizes["train"])}), sizes, source)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lib.task import InputError, Samples
 from lib.tasks.bragg import files, peaklists, score, summary
 from lib.tasks.bragg.frames import Frame
 
+MOST_THREADS = 8  # frames in memory at the same time
 FEWEST_PEAKS = 3.0  # expected peaks of a hit, of a model that no number was chosen for yet
 RANGED = {
     "noise": "correlation of the noise",
@@ -33,25 +36,26 @@ def candidates_of(frame: Frame) -> Samples:
 
 
 def parts(samples: Samples) -> Samples:
-    """The candidates of all frames, `of` the row of their frame; frames are read one at a time."""
+    """The candidates of all frames, `of` the row of their frame; as many frames at a time as there are cores."""
     from lib.tasks.bragg import candidates
 
-    found = []
-    for row in range(len(samples)):
+    def one(row: int) -> Samples:
         try:
-            one = candidates_of(files.frame_at(samples, row))
+            found = candidates_of(files.frame_at(samples, row))
         except InputError as error:
             record = samples.table.iloc[row]
-            one = candidates.nothing(str(record["file"]), int(record["frame"]), f"{error.problem}. {error.remedy}")
-        found.append(one.with_columns(of=row))
-    return Samples.concat(found)
+            found = candidates.nothing(str(record["file"]), int(record["frame"]), f"error: {error.problem}. {error.remedy}")
+        return found.with_columns(of=row)
+
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return Samples.concat(list(pool.map(one, range(len(samples)))))
 
 
 def whole(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per frame (`file, frame, n_peaks, is_hit, in_domain, note`), and its peaks."""
-    rows = judged.groupby("of", sort=True)
+    rows = judged.assign(likely=score.likely(judged["score"])).groupby("of", sort=True)
     frames = rows.agg(
-        n_peaks=("is_peak", "sum"), expected=("score", "sum"), note=("note", "first"), noise=("noise", "first"),
+        n_peaks=("is_peak", "sum"), expected=("likely", "sum"), note=("note", "first"), noise=("noise", "first"),
         per_mpx=("per_mpx", "first"),
     ).reindex(range(len(samples)))  # fmt: skip
     bad = frames["note"].astype(str).str.startswith("error")
@@ -89,7 +93,8 @@ def certify(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame,
     is_peak, wanted = truth["is_peak"].to_numpy(bool), truth["wanted"].to_numpy(bool)
     frames = samples.drop_duplicates(["file", "frame"])
     if by == "F1":
-        threshold = score.best_threshold(scores, is_peak, wanted)[0]
+        number = samples.groupby(["file", "frame"], sort=False).ngroup().to_numpy()
+        threshold = score.frame_threshold(scores, is_peak, wanted, number)
     else:
         threshold = score.budget_threshold(scores, is_peak, float(frames["megapixels"].sum()), budget)
     each = score.per_frame(predicted, truth)

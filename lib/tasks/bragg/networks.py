@@ -134,8 +134,8 @@ class Judge(nn.Module):
             return value
 
         optimiser.step(loss)
-        self.slope.fill_(float(free[0]))
-        self.shift.fill_(float(free[1]))
+        self.slope.fill_(float(free[0].detach()))
+        self.shift.fill_(float(free[1].detach()))
 
 
 def build(family: str, width: int, dropout: float) -> Judge:

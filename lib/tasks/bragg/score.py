@@ -10,12 +10,14 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+STEPS = np.linspace(0.005, 0.995, 199)  # of thresholds that are tried
+LIKELY = 0.5  # a candidate that is more likely a peak than not speaks for a hit
 THRESHOLD = 0.5  # of a model that no threshold was chosen for yet
 APART_PX = 3.0  # of two peaks nearer than this the less certain one goes
 WANTED_SNR = 5.0  # spots at least this strong must be found; weaker ones may be
 BINS = 15  # of the calibration error
-RANGE = (0.001, 0.999)  # quantiles of calibration frames within which a frame is like them
-MARGIN = 0.25  # and beyond, in units of their width
+RANGE = (0.01, 0.99)  # quantiles of calibration frames within which a frame is like them
+MARGIN = 0.1  # and beyond, in units of their width
 
 
 def decode(scores: np.ndarray, table: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
@@ -100,6 +102,25 @@ def best_threshold(scores: np.ndarray, is_peak: np.ndarray, wanted: np.ndarray) 
     return between(scores[order], best), float(f1[best])
 
 
+def frame_threshold(scores: np.ndarray, is_peak: np.ndarray, wanted: np.ndarray, frame: np.ndarray) -> float:
+    """The threshold with the largest mean F1 of frames that have wanted spots: each frame counts alike, however many it has.
+
+    `frame` (n,) are whole numbers from 0. All spots together would let the few frames with thousands of spots decide.
+    """
+    n = int(frame.max(initial=-1)) + 1
+    missed = np.bincount(frame, wanted, n)
+    if not missed.any():
+        return THRESHOLD
+    best, mean = THRESHOLD, -1.0
+    for threshold in STEPS:
+        found = scores >= threshold
+        right, false = np.bincount(frame, found & wanted, n), np.bincount(frame, found & ~is_peak, n)
+        f1 = 2 * right / np.maximum(right + false + missed, 1)
+        if f1[missed > 0].mean() >= mean:  # of equal ones the highest
+            best, mean = float(threshold), float(f1[missed > 0].mean())
+    return best
+
+
 def budget_threshold(scores: np.ndarray, is_peak: np.ndarray, megapixels: float, most_per_mpx: float) -> float:
     """The lowest score from which there are at most so many false peaks per megapixel."""
     false = np.sort(scores[~is_peak & (scores > 0)])[::-1]
@@ -115,14 +136,19 @@ def between(falling: np.ndarray, last: int) -> float:
 
 
 def per_frame(predicted: pd.DataFrame, true: pd.DataFrame) -> pd.DataFrame:
-    """One row per frame: `file, frame, expected_peaks` (sum of the scores), `n_peaks, n_true` (wanted spots), `is_hit`."""
-    table = predicted[["file", "frame", "score", "is_peak"]].assign(wanted=true["wanted"].to_numpy(bool))
+    """One row per frame: `file, frame, expected_peaks` (`likely`, summed), `n_peaks, n_true` (wanted spots), `is_hit`."""
+    table = predicted[["file", "frame", "is_peak"]].assign(score=likely(predicted["score"]), wanted=true["wanted"].to_numpy(bool))
     table["spot"] = true["is_peak"].to_numpy(bool)
     groups = table.groupby(["file", "frame"], sort=False)
     frames = groups.agg(
         expected_peaks=("score", "sum"), n_peaks=("is_peak", "sum"), n_true=("wanted", "sum"), n_spots=("spot", "sum")
     )
     return frames.assign(is_hit=frames["n_spots"] > 0).reset_index()
+
+
+def likely(scores: pd.Series) -> pd.Series:
+    """The scores of candidates that are more likely peaks than not, 0 for others: of noise there are too many to add up."""
+    return scores.where(scores >= LIKELY, 0.0)
 
 
 def hit_auc(frames: pd.DataFrame) -> float:

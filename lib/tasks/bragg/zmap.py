@@ -48,7 +48,7 @@ def whiten(frame: Frame) -> Whitened:
     return Whitened(z, mean, sigma, known)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _prepare(recorded: Any, mask: Any, pixels: Any, known: Any) -> None:
     """Which pixels are known, and 0 at the others."""
     height, width = recorded.shape
@@ -59,7 +59,7 @@ def _prepare(recorded: Any, mask: Any, pixels: Any, known: Any) -> None:
             pixels[y, x] = recorded[y, x] if good else np.float32(0)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _local(pixels: Any, used: Any, half: int, fewest: int, mean: Any, sigma: Any) -> None:
     """Mean and sd over the window of used pixels; sd −1 where they are too few.
 
@@ -86,7 +86,7 @@ def _local(pixels: Any, used: Any, half: int, fewest: int, mean: Any, sigma: Any
             _finish(slide, 2 * half + 1, fewest, shift, mean[row], sigma[row])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _add(pixels: Any, used: Any, shift: Any, sign: float, sums: Any) -> None:
     """Add one row to the column sums, or take it away."""
     for x in range(pixels.size):
@@ -97,7 +97,7 @@ def _add(pixels: Any, used: Any, shift: Any, sign: float, sums: Any) -> None:
         sums[2, x] += here * value * value
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _finish(slide: Any, size: int, fewest: int, shift: Any, mean: Any, sigma: Any) -> None:
     """Mean and sd of one row from running totals of its column sums."""
     for x in range(mean.size):
@@ -109,7 +109,7 @@ def _finish(slide: Any, size: int, fewest: int, shift: Any, mean: Any, sigma: An
         sigma[x] = np.sqrt(max(np.float32(0), spread)) if n >= fewest else np.float32(-1)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _typical(pixels: Any, used: Any) -> float:
     """Mean of every 97th used pixel."""
     flat, good = pixels.ravel(), used.ravel()
@@ -121,7 +121,7 @@ def _typical(pixels: Any, used: Any) -> float:
     return total / n if n else 0.0
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _clip(pixels: Any, known: Any, mean: Any, sigma: Any, clip: float, used: Any) -> None:
     """Leave out what stands out, and put back what no longer does."""
     height, width = pixels.shape
@@ -130,7 +130,7 @@ def _clip(pixels: Any, known: Any, mean: Any, sigma: Any, clip: float, used: Any
             used[y, x] = known[y, x] and (sigma[y, x] < 0 or abs(pixels[y, x] - mean[y, x]) <= clip * sigma[y, x] + 1e-6)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _divide(pixels: Any, known: Any, mean: Any, sigma: Any, z: Any) -> None:
     """(pixel − mean) / sd; pixels without a background become unknown, with mean, sd and z of 0."""
     height, width = pixels.shape
@@ -155,7 +155,7 @@ def matched(white: Whitened) -> np.ndarray:
     return np.asarray(_matched(white.z, white.known, kernel))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _matched(z: Any, known: Any, kernel: Any) -> Any:
     """Σ k z / sqrt(Σ k²) over known pixels (z is 0 at the others): rows first, then columns; 0 at the border of two pixels."""
     height, width = z.shape
