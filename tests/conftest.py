@@ -25,6 +25,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home folder for a whole module, which says `pytestmark = pytest.mark.usefixtures("bench")`."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTBENCH_HOME", str(folder))
+        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
+        yield folder
+
+
 @pytest.fixture
 def toy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     """The toy task, found by `lib.tasks` here and in the processes the test starts."""

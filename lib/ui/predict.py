@@ -29,7 +29,6 @@ from lib.ui.work import begin, busy, finished, warm_up
 from lib.words import LANGUAGES, Language
 
 TEXT = ("file", "sample", "predicted", "prediction_set", "decision", "note")  # columns that are text even where they hold digits
-ANSWER = ("predictions.csv", "figures.html", "panels.json")
 STYLED_ROWS = 2000
 TINTS = {"failed": "background-color: rgba(213, 94, 0, 0.18)", "outside": "background-color: rgba(197, 138, 0, 0.20)"}
 
@@ -313,7 +312,7 @@ def _downloads(task: Task, outcome: Outcome) -> None:
         st.download_button(
             t("Download everything"), lambda: _everything(folder), f"{task.name}-predictions.zip", "application/zip",
             key=f"{task.name}-predict-zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
-            help=t("ZIP: predictions.csv and all figures as one HTML file that opens without a network."),
+            help=t("ZIP: predictions.csv, files for other programs, and all figures as one HTML file that needs no network."),
         )  # fmt: skip
         st.download_button(
             t("Table as CSV"), (folder / "predictions.csv").read_bytes, f"{task.name}-predictions.csv", "text/csv",
@@ -322,8 +321,9 @@ def _downloads(task: Task, outcome: Outcome) -> None:
 
 
 def _everything(folder: Path) -> bytes:
-    """The files that make up the answer, in one ZIP."""
-    return zip_files((name, (folder / name).read_bytes()) for name in ANSWER if (folder / name).is_file())
+    """Every file of a prediction that people or programs read: not what the page itself is made of."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "panels.json")
+    return zip_files([(path.name, path.read_bytes()) for path in files])
 
 
 @st.fragment

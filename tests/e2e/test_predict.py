@@ -44,7 +44,8 @@ def small_model(server: Server) -> str:
 
 
 def test_sample_gives_a_value_with_an_error_bar(tab: Session) -> None:
-    tab.open().press("Try it with a sample").sees("Download everything", timeout_s=120)
+    tab.open().page.locator(".st-key-sample-diffusion").get_by_role("button").click()
+    tab.sees("Download everything", timeout_s=120)
     tab.drawn()
     assert "diffusion-predict" in tab.page.url
     assert "px²/frame" in tab.text()

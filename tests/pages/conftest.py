@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from lib.runs import create
 from lib.task import Task
-from tests.pages.fake_worker import PAYLOADS, FakeWorker
+from tests.pages.fake_worker import PAYLOADS, FakeWorker, Here
 
 PAGES = Path(__file__).parents[2] / "pages"
 Open = Callable[..., AppTest]
@@ -30,16 +30,7 @@ def open_page(toy: Task, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     monkeypatch.setattr("lib.jobs.worker.Worker", worker)
 
-    def opened(stage: str, session: dict | None = None, **params: str) -> AppTest:
-        page = AppTest.from_file(str(PAGES / f"{stage}.py"), default_timeout=30)
-        page.session_state["page_path"] = f"toy-{stage}"
-        for key, value in (session or {}).items():
-            page.session_state[key] = value
-        for key, value in params.items():
-            page.query_params[key] = value
-        return page.run()
-
-    return opened
+    return _opener("toy")
 
 
 @pytest.fixture
@@ -71,3 +62,26 @@ def texts(page: AppTest) -> str:
     """Everything the page says in words."""
     parts = [*page.error, *page.warning, *page.info, *page.markdown, *page.caption, *page.code]
     return "\n".join(str(part.value) for part in parts)
+
+
+@pytest.fixture
+def open_spectra(monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Opens `pages/<stage>.py` for spectra, with the real operations in this process; keyword arguments are parameters."""
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    monkeypatch.setattr("lib.jobs.worker.Worker", Here)
+
+    return _opener("spectra")
+
+
+def _opener(task: str) -> Open:
+    def opened(stage: str, session: dict | None = None, **params: str) -> AppTest:
+        page = AppTest.from_file(str(PAGES / f"{stage}.py"), default_timeout=60)
+        page.session_state["page_path"] = f"{task}-{stage}"
+        for key, value in (session or {}).items():
+            page.session_state[key] = value
+        for key, value in params.items():
+            page.query_params[key] = value
+        return page.run()
+
+    return opened

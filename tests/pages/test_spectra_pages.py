@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lib import runs
@@ -18,40 +17,13 @@ from lib.task import InputError
 from lib.tasks.spectra import TASK
 from lib.ui.context import plain
 from lib.ui.work import Work
-from tests.pages.conftest import PAGES, texts
-from tests.pages.fake_worker import Here
+from tests.pages.conftest import texts
 from tests.spectra import bad_tables as tables
 from tests.spectra.test_task import NOTHING_DROPPED, population, tiny, write_bad_tables, written
 
+pytestmark = pytest.mark.usefixtures("bench")
 Open = Callable[..., AppTest]
 READ, GO = "spectra-clean-read", "spectra-predict-go"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder for this module."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBENCH_HOME", str(folder))
-        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
-        yield folder
-
-
-@pytest.fixture
-def open_page(monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Opens `pages/<stage>.py` for the task; keyword arguments are the address's parameters."""
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    monkeypatch.setattr("lib.jobs.worker.Worker", Here)
-
-    def opened(stage: str, **params: str) -> AppTest:
-        page = AppTest.from_file(str(PAGES / f"{stage}.py"), default_timeout=60)
-        page.session_state["page_path"] = f"spectra-{stage}"
-        for key, value in params.items():
-            page.query_params[key] = value
-        return page.run()
-
-    return opened
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +71,8 @@ def some_table(folder: Path, n: int = 40) -> tuple[str, bytes, str]:
 
 
 # --- clean ------------------------------------------------------------------------------------------------------------
-def test_the_fluorimeters_files_are_read_together(open_page: Open, tmp_path: Path) -> None:
-    page = read_files(open_page("clean"), set_of_files(tmp_path))
+def test_the_fluorimeters_files_are_read_together(open_spectra: Open, tmp_path: Path) -> None:
+    page = read_files(open_spectra("clean"), set_of_files(tmp_path))
     assert not page.error, [e.value for e in page.error]
     assert page.metric[0].value.endswith("of 6")
     readings = page.session_state["spectra-clean-inspection"].readings
@@ -109,11 +81,11 @@ def test_the_fluorimeters_files_are_read_together(open_page: Open, tmp_path: Pat
 
 
 def test_a_kept_set_leads_to_training_on_it(
-    open_page: Open, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_spectra: Open, bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[runs.Run] = []
     monkeypatch.setattr("lib.jobs.start", started.append)
-    page = read_files(open_page("clean"), [some_table(tmp_path)])
+    page = read_files(open_spectra("clean"), [some_table(tmp_path)])
     assert page.metric[0].value.endswith("of 40")
     inspection = page.session_state["spectra-clean-inspection"]
     inspection.hands.append({0: False})
@@ -126,15 +98,15 @@ def test_a_kept_set_leads_to_training_on_it(
     assert "000000" not in set(kept.table["sample"]) and len(kept) == 40 - len(told["files"][0]["dropped"])
     assert runs.sets("spectra") == ["monday"]
 
-    train = open_page("train", data="monday")
+    train = open_spectra("train", data="monday")
     assert train.selectbox(key="spectra-train.data").value == "monday"
     train.selectbox(key="spectra-train:preset").set_value("PLS-DA").run()
     train.button(key="start-training").click().run()
     assert started[0].config()["data"] == "monday" and started[0].config()["model"] == "PLS-DA"
 
 
-def test_a_rule_moves_the_count_and_no_view_fails(open_page: Open, tmp_path: Path) -> None:
-    page = read_files(open_page("clean"), [some_table(tmp_path)])
+def test_a_rule_moves_the_count_and_no_view_fails(open_spectra: Open, tmp_path: Path) -> None:
+    page = read_files(open_spectra("clean"), [some_table(tmp_path)])
     assert rules(page, NOTHING_DROPPED).metric[0].value == "40 of 40"
     assert rules(page, {"max_425": 0.0}).metric[0].value == "0 of 40"
     rules(page, NOTHING_DROPPED)
@@ -147,20 +119,20 @@ def test_a_rule_moves_the_count_and_no_view_fails(open_page: Open, tmp_path: Pat
         assert page.get("plotly_chart") or page.dataframe
 
 
-def test_bad_tables_are_named_and_the_good_one_is_there(open_page: Open, tmp_path: Path) -> None:
+def test_bad_tables_are_named_and_the_good_one_is_there(open_spectra: Open, tmp_path: Path) -> None:
     bad = {path: words for path, words in write_bad_tables(tmp_path / "odd").items() if path.stat().st_size < 2**20}
     bad.pop(tmp_path / "odd" / "of another instrument.csv")  # a good table in itself
     page = read_files(
-        open_page("clean"), [*((path.name, path.read_bytes(), "") for path in bad), some_table(tmp_path / "good", 8)]
+        open_spectra("clean"), [*((path.name, path.read_bytes(), "") for path in bad), some_table(tmp_path / "good", 8)]
     )
     said = texts(page)
     assert [path.name for path, words in bad.items() if plain(path.name) not in said or plain(words) not in said] == []
     assert page.metric[0].value.endswith("of 8")
 
 
-def test_tables_of_other_axes_are_not_mixed(open_page: Open, tmp_path: Path) -> None:
+def test_tables_of_other_axes_are_not_mixed(open_spectra: Open, tmp_path: Path) -> None:
     other = tables.generic().to_csv(index=False).encode()
-    page = read_files(open_page("clean"), [some_table(tmp_path, 8), ("other.csv", other, "")])
+    page = read_files(open_spectra("clean"), [some_table(tmp_path, 8), ("other.csv", other, "")])
     assert page.metric[0].value.endswith("of 8")
     assert "other.csv" in page.error[0].value and "axes are not those of the files before it" in page.error[0].value
 
@@ -174,8 +146,8 @@ def press_read(page: AppTest) -> AppTest:
     return done(page, "clean")
 
 
-def test_columns_are_picked_from_the_table_that_was_uploaded(open_page: Open) -> None:
-    page = open_page("clean")
+def test_columns_are_picked_from_the_table_that_was_uploaded(open_spectra: Open) -> None:
+    page = open_spectra("clean")
     assert page.selectbox(key="spectra-acquisition.label").options == ["as the file suggests"]
     upload(page, ("a.csv", tables.generic().assign(brix=66.5).to_csv(index=False).encode()))
     label = page.selectbox(key="spectra-acquisition.label")
@@ -195,21 +167,21 @@ def test_columns_are_picked_from_the_table_that_was_uploaded(open_page: Open) ->
     assert page.session_state["spectra-clean-inspection"].samples.table["group"][0] == "a"  # what was read is still there
 
 
-def test_what_was_mended_is_told_once_for_each_file(open_page: Open) -> None:
+def test_what_was_mended_is_told_once_for_each_file(open_spectra: Open) -> None:
     frames = [tables.generic(), tables.generic().iloc[::-1]]
     files = [(f"{k}.csv", frame.to_csv(index=False, sep=";", decimal=",").encode()) for k, frame in enumerate(frames)]
-    page = press_read(upload(open_page("clean"), *files))
+    page = press_read(upload(open_spectra("clean"), *files))
     lines = [caption.value for caption in page.caption if "comma as decimal sign" in caption.value]
     assert lines == [f":material/healing: {k}.csv: semicolons between columns; comma as decimal sign" for k in range(2)]
-    french = press_read(upload(open_page("clean", lang="fr"), *files))
+    french = press_read(upload(open_spectra("clean", lang="fr"), *files))
     assert "points-virgules entre les colonnes; virgule comme signe décimal" in texts(french)
 
 
-def test_several_tables_are_joined_as_the_user_says(open_page: Open) -> None:
+def test_several_tables_are_joined_as_the_user_says(open_spectra: Open) -> None:
     brighter = tables.generic()
     brighter[brighter.columns[2:]] *= 1.5
     frames = {"instrument A.csv": tables.generic(), "instrument B.csv": brighter}
-    page = upload(open_page("clean"), *((name, frame.to_csv(index=False).encode()) for name, frame in frames.items()))
+    page = upload(open_spectra("clean"), *((name, frame.to_csv(index=False).encode()) for name, frame in frames.items()))
     together = page.selectbox(key="spectra-acquisition.together")
     assert together.options == ["apart", "channels", "instruments (suggested)"] and together.value == "apart"
     together.set_value("instruments").run()
@@ -219,10 +191,11 @@ def test_several_tables_are_joined_as_the_user_says(open_page: Open) -> None:
     assert list(press_read(page).session_state["spectra-clean-inspection"].samples.inputs) == ["instrument A", "instrument B"]
 
 
-def test_bad_tables_are_refused_in_french_on_a_french_page(open_page: Open, tmp_path: Path) -> None:
+def test_bad_tables_are_refused_in_french_on_a_french_page(open_spectra: Open, tmp_path: Path) -> None:
     bad = [path for path in write_bad_tables(tmp_path / "odd") if path.stat().st_size < 2**20 and "instrument" not in path.name]
     files = [(path.name, path.read_bytes()) for path in bad]
-    page = press_read(upload(open_page("clean", lang="fr"), *files, ("bon.csv", tables.generic().to_csv(index=False).encode())))
+    good = ("bon.csv", tables.generic().to_csv(index=False).encode())
+    page = press_read(upload(open_spectra("clean", lang="fr"), *files, good))
     assert page.metric[0].value.endswith("de 8") or page.metric[0].value.endswith("sur 8")
     said = texts(page)
     assert [path.name for path in bad if plain(path.name) not in said] == []
@@ -242,17 +215,17 @@ def refusal_of(path: Path) -> InputError:
     return caught.value
 
 
-def test_a_day_that_is_none_is_a_sentence(open_page: Open, tmp_path: Path) -> None:
-    page = read_files(open_page("clean"), [some_table(tmp_path, 8)])
+def test_a_day_that_is_none_is_a_sentence(open_spectra: Open, tmp_path: Path) -> None:
+    page = read_files(open_spectra("clean"), [some_table(tmp_path, 8)])
     page.text_input(key="spectra-clean-rules.measured_from").set_value("yesterday").run()
     assert not page.exception and "it is no day" in page.error[-1].value
 
 
 # --- predict ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_predictions_of_a_table_beside_bad_ones(open_page: Open, trained: str, tmp_path: Path) -> None:
+def test_predictions_of_a_table_beside_bad_ones(open_spectra: Open, trained: str, tmp_path: Path) -> None:
     bad = {path: words for path, words in write_bad_tables(tmp_path / "odd").items() if path.stat().st_size < 2**20}
-    page = open_page("predict", run=trained)
+    page = open_spectra("predict", run=trained)
     files = [some_table(tmp_path / "good", 8), *((path.name, path.read_bytes(), "") for path in bad)]
     page.file_uploader(key="spectra-predict-upload").set_value(files).run()
     page.button(key=GO).click().run()
@@ -267,8 +240,8 @@ def test_predictions_of_a_table_beside_bad_ones(open_page: Open, trained: str, t
 
 
 @pytest.mark.slow
-def test_predictions_of_the_fluorimeters_files_uploaded_together(open_page: Open, trained: str, tmp_path: Path) -> None:
-    page = open_page("predict", run=trained)
+def test_predictions_of_the_fluorimeters_files_uploaded_together(open_spectra: Open, trained: str, tmp_path: Path) -> None:
+    page = open_spectra("predict", run=trained)
     files = set_of_files(tmp_path)
     page.file_uploader(key="spectra-predict-upload").set_value(files).run()
     page.button(key=GO).click().run()
@@ -281,8 +254,8 @@ def test_predictions_of_the_fluorimeters_files_uploaded_together(open_page: Open
 
 
 @pytest.mark.slow
-def test_a_single_sample_has_its_figures_and_its_row(open_page: Open, trained: str, tmp_path: Path) -> None:
-    page = open_page("predict", run=trained)
+def test_a_single_sample_has_its_figures_and_its_row(open_spectra: Open, trained: str, tmp_path: Path) -> None:
+    page = open_spectra("predict", run=trained)
     buffer = io.BytesIO()
     tables.one_table(1, lspr=False).to_csv(buffer, index=False)
     page.file_uploader(key="spectra-predict-upload").set_value([("one.csv", buffer.getvalue(), "")]).run()
@@ -294,11 +267,11 @@ def test_a_single_sample_has_its_figures_and_its_row(open_page: Open, trained: s
 
 # --- results ----------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-def test_the_sheet_says_that_its_data_are_simulated(open_page: Open, trained: str) -> None:
+def test_the_sheet_says_that_its_data_are_simulated(open_spectra: Open, trained: str) -> None:
     from lib import sheet
 
     sheet.build(next(run for run in runs.list_runs("spectra") if run.id == trained))
-    page = open_page("results", run=trained)
+    page = open_spectra("results", run=trained)
     assert not page.exception and not page.error
     tables_shown = " ".join(frame.value.to_csv() for frame in page.dataframe)
     assert "SIMULATED DATA" in tables_shown and "no certifiable cut-off" in tables_shown

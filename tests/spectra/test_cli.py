@@ -20,16 +20,13 @@ TINY = ["--preset", "PLS-DA", "--set", "threads=1", "accelerator=cpu", "channels
 
 
 @pytest.fixture(scope="module", autouse=True)
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder for this module; `train` rewrites argv for the ranks that Lightning starts."""
-    folder = tmp_path_factory.mktemp("home")
+def one_process(bench: Path) -> Iterator[None]:
+    """`train` rewrites argv for the ranks that Lightning starts: it is to find that it is alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBENCH_HOME", str(folder))
-        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
         patch.setattr(sys, "argv", ["lib"])
         for rank in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
             patch.delenv(rank, raising=False)
-        yield folder
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,8 @@ from lib.task import InputError, Panel
 from lib.tasks.spectra import TASK, verdicts
 from lib.tasks.spectra.settings import Training
 
+pytestmark = pytest.mark.usefixtures("bench")
 FOLDS = 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder for this module."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBENCH_HOME", str(folder))
-        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
-        yield folder
 
 
 def fitted(name: str, **options: Any) -> Run:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from lib import tasks
+from lib.disk import home
 from lib.task import InputError, Samples, Split
 from lib.tasks.spectra import files
 from lib.tasks.spectra.data import TableData
@@ -38,7 +39,7 @@ def table(n: int, first: int = 0, axis: np.ndarray = POINTS, kind: str = "kind",
 
 def kept(given: SpectraTable, name: str) -> str:
     """Keeps a table as a set, once, and says its name."""
-    path = files.home() / "data" / "spectra" / f"{name}.parquet"
+    path = home() / "data" / "spectra" / f"{name}.parquet"
     if not path.exists():
         files.write(given, path)
     return name

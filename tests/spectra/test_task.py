@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import EXCITATIONS
 from tests.spectra import bad_tables as tables
 
+pytestmark = pytest.mark.usefixtures("bench")
 NOTHING_DROPPED = {"max_277": 1e6, "max_380": 1e6, "max_425": 1e6}  # the toy tables are brighter than any syrup
 File = tuple[Path, str]
 
@@ -29,16 +29,6 @@ def tiny(**options: Any) -> dict[str, Any]:
     """Settings of a PLS-DA on few simulated samples, of the three channels that the fluorimeter's own files hold."""
     small = {"model": "PLS-DA", "epochs": 1, "simulated_samples": 300, "channels": EXCITATIONS}
     return Training.parse({**small, "threads": 1, "accelerator": "cpu", **options}).model_dump(mode="json")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder for this module."""
-    folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBENCH_HOME", str(folder))
-        patch.setattr("lib.runs.SHIPPED_HERE", folder / "nothing shipped")
-        yield folder
 
 
 def fitted(name: str, **options: Any) -> Run:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lib import export, model, runs, tasks, train
+from lib.disk import home
 from lib.task import InputError, Samples, Split
 from lib.tasks.spectra import files
 from lib.tasks.spectra.arrays import as_samples, instruments_of, model_inputs, trial_inputs
@@ -70,12 +71,12 @@ def two_instruments(n: int = 120, **columns: Any) -> SpectraTable:
 
 def kept(table: SpectraTable) -> str:
     """Keeps a table as a set, and says its name."""
-    files.write(table, files.home() / "data" / "spectra" / "two.parquet")
+    files.write(table, home() / "data" / "spectra" / "two.parquet")
     return "two"
 
 
 def kept_once() -> str:
-    return "two" if (files.home() / "data" / "spectra" / "two.parquet").exists() else kept(two_instruments())
+    return "two" if (home() / "data" / "spectra" / "two.parquet").exists() else kept(two_instruments())
 
 
 def asked(name: str, **options: Any) -> Training:

@@ -31,7 +31,7 @@ def sheet_panels(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataF
     frames = score.per_frame(predicted, truth)
     threshold = float(facts.get("threshold", score.THRESHOLD))
     chosen = f"The threshold, {threshold:.3f}, was chosen on calibration frames that the test did not see."
-    wanted = "Recall counts spots of SNR 5 and more; a weaker spot that is found is no error."
+    wanted = "Recall counts spots of I/σ ≥ 5; a weaker spot that is found is no error."
     return [
         Panel("peers", "Beside the classical finders", peer_table(predicted, truth, samples),
               "The same test frames. Classical finders have their default settings, which were chosen on simulated frames. "
@@ -132,7 +132,7 @@ def _by_resolution(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.Dat
     names = [f"{a:.2g}–{b:.2g} Å" for a, b in pairwise(edges)][::-1]
     fig = figures.figure(xaxis_title="resolution", yaxis_title="share found")
     fig.add_bar(x=names, y=(hit / np.maximum(n, 1))[::-1], marker_color=figures.ACCENT, showlegend=False)
-    told = "Share of spots of SNR 5 and more that were found, from the centre of the detector outwards."
+    told = "Share of spots of I/σ ≥ 5 that were found, from the centre of the detector outwards."
     return [Panel("resolution", "Recall by resolution", fig.update_yaxes(range=[0, 1.02]), told)]
 
 
@@ -168,7 +168,7 @@ def confusion_table(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.Da
     found = predicted["is_peak"].to_numpy(bool)
     is_peak, wanted = truth["is_peak"].to_numpy(bool), truth["wanted"].to_numpy(bool)
     proposed = samples["proposed"].to_numpy(bool)
-    kinds = {"spots of SNR ≥ 5": wanted, "weaker spots": is_peak & ~wanted, "no spot": ~is_peak & proposed}
+    kinds = {"spots of I/σ ≥ 5": wanted, "weaker spots": is_peak & ~wanted, "no spot": ~is_peak & proposed}
     rows = [
         {
             "what it is": name,
@@ -206,7 +206,7 @@ def _hits(frames: pd.DataFrame, facts: Mapping[str, Any]) -> list[Panel]:
     if not np.isfinite(auc):
         return []
     false, true, _ = roc_curve(frames["is_hit"], frames["expected_peaks"])
-    fig = figures.figure(xaxis_title="share of blanks taken for hits", yaxis_title="share of hits found", title=f"AUC {auc:.4f}")
+    fig = figures.figure(xaxis_title="share of blanks taken for hits", yaxis_title="share of hits found")
     fig.add_scatter(x=false, y=true, mode="lines", line_color=figures.ACCENT, showlegend=False)
     least = float(facts.get("hit_peaks", np.nan))
     taken = frames["expected_peaks"] >= least
@@ -215,7 +215,10 @@ def _hits(frames: pd.DataFrame, facts: Mapping[str, Any]) -> list[Panel]:
         y=[(taken & frames["is_hit"]).sum() / max(1, frames["is_hit"].sum())],
         mode="markers", marker={"size": 10, "color": figures.ORANGE}, name=f"≥ {least:.1f} expected peaks",
     )  # fmt: skip
-    told = "A frame is a hit where the probabilities of its peaks add up to enough; how many is chosen on calibration frames."
+    told = (
+        f"Area under the curve {auc:.4f}. A frame is a hit where the probabilities of its peaks add up to enough; "
+        "how many is chosen on calibration frames."
+    )
     return [Panel("hits", "Hits and blanks", fig, told)]
 
 
@@ -228,4 +231,4 @@ def worst_table(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
     frames = table.groupby(["file", "frame"], sort=False).sum().reset_index()
     order = (frames["false"] + frames["missed"]).argsort(kind="stable")[::-1][:WORST]
-    return frames.iloc[order].reset_index(drop=True).rename(columns={"spots": "spots of SNR ≥ 5"})
+    return frames.iloc[order].reset_index(drop=True).rename(columns={"spots": "spots of I/σ ≥ 5"})

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
+from lib.disk import home
 from lib.task import InputError, Phrase, first_bytes
 from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
 from lib.tasks.spectra.delimited import open_head
@@ -55,12 +56,6 @@ _OTHER_STARTS: Mapping[bytes, Phrase] = {
 }
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"ccopy_reg\n", b"cpandas", b"(lp0", b"(dp0", b"(i")
 _log = logging.getLogger(__name__)
-
-
-def home() -> Path:
-    """Folder of `data/` and of the cache: LIGHTBENCH_HOME, else the repository; as `lib.runs`, which a task may not import."""
-    chosen = os.environ.get("LIGHTBENCH_HOME", "")
-    return Path(chosen).expanduser().resolve() if chosen else Path(__file__).parents[3]
 
 
 def cache_folder() -> Path:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.disk import home
 from lib.task import InputError, Phrase
 from lib.tasks.spectra.axes import resample
 from lib.tasks.spectra.config import Simulation
-from lib.tasks.spectra.files import SUFFIXES, cache_folder, home, read
+from lib.tasks.spectra.files import SUFFIXES, cache_folder, read
 from lib.tasks.spectra.learning import RESERVED
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.simulate import simulate_table
