@@ -1,4 +1,7 @@
-"""Task `spectra`: quality class of a sample from its fluorescence. This file only joins the task's parts to the contract."""
+"""Task `spectra`: quality class of a sample from its fluorescence. This file only joins the task's parts to the contract.
+
+Parts are imported when they are needed: scikit-learn and chemotools are no load for a page that shows another task.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,9 @@ import numpy as np
 import pandas as pd
 
 from lib.task import Arrays, Choices, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
-from lib.tasks.spectra import (
-    arrays,
-    checks,
-    choices,
-    clean,
-    clean_views,
-    predict_views,
-    sample_views,
-    sheet_rows,
-    sheet_views,
-    simulate_views,
-    transfer_views,
-    verdicts,
-)  # fmt: skip
-from lib.tasks.spectra import files as tables
 from lib.tasks.spectra.columns import Columns
-from lib.tasks.spectra.config import SIMULATION_PRESETS, Simulation
+from lib.tasks.spectra.config import SIMULATION_PRESETS, SUFFIXES, Simulation
 from lib.tasks.spectra.settings import TRAINING_PRESETS, Rules, Training
-from lib.tasks.spectra.simulate import simulate_samples, simulate_table
 from lib.tasks.spectra.table import TRUE_COLUMNS
 
 if TYPE_CHECKING:
@@ -47,7 +34,7 @@ class Spectra(Task):
     input_label = "table of spectra (CSV, TSV, Parquet, HDF5)"
     output_label = "quality class with its probability and a decision"
     icon = ":material/ssid_chart:"
-    suffixes = tables.SUFFIXES
+    suffixes = SUFFIXES
     monitor = Metric("macro_f1", "", "max")
     decides = (
         "policy", "precision_target_percent", "recall_target_percent", "risk_percent", "tastings_per_mistake", "special_costs",
@@ -67,21 +54,30 @@ class Spectra(Task):
 
     def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
         """N samples of one barrel, or of a whole population."""
+        from lib.tasks.spectra import arrays
+        from lib.tasks.spectra.simulate import simulate_samples, simulate_table
+
         assert isinstance(config, Simulation)
         table = simulate_table(config, n, rng) if config.population else simulate_samples(config, n, rng)
         return arrays.as_samples(table, "spectra.parquet")
 
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
         """One sample in all channels, what each substance adds, the classes of a small population."""
+        from lib.tasks.spectra import simulate_views
+
         assert isinstance(config, Simulation)
         return simulate_views.simulation_panels(config, rng, self.say)
 
     def choices(self, files: Sequence[tuple[Path, str]]) -> Choices:
         """Columns and channels of the tables, and what their names suggest."""
+        from lib.tasks.spectra import choices
+
         return choices.choices(files)
 
     def bundles(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> list[list[int]]:
         """The fluorimeter's files of one set belong together; other tables are alone, or what the user says they are."""
+        from lib.tasks.spectra import files as tables
+
         assert isinstance(acquisition, Columns)
         return tables.bundles([name for _, name in files], acquisition.together)
 
@@ -91,6 +87,9 @@ class Spectra(Task):
 
     def read_bundle(self, files: Sequence[tuple[Path, str]], acquisition: Config) -> Samples:
         """One table, the files of one set, or several tables joined; columns as the user named them, or as the file suggests."""
+        from lib.tasks.spectra import arrays
+        from lib.tasks.spectra import files as tables
+
         assert isinstance(acquisition, Columns)
         columns = acquisition if acquisition != Columns() else None
         paths, names = [path for path, _ in files], [name for _, name in files]
@@ -100,6 +99,9 @@ class Spectra(Task):
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """`spectra.parquet`; what only a simulation knows goes into truth.csv."""
+        from lib.tasks.spectra import arrays
+        from lib.tasks.spectra import files as tables
+
         table = arrays.as_table(samples)
         known = [column for column in TRUE_COLUMNS if column in table.rows]
         paths = [tables.write(arrays.without(table, known), folder / "spectra.parquet")]
@@ -110,15 +112,21 @@ class Spectra(Task):
 
     def inspect(self, samples: Samples, acquisition: Config) -> pd.DataFrame:
         """Maximum, integral, plateau, gaps, duplicates and distance of each sample's spectra."""
+        from lib.tasks.spectra import clean
+
         return clean.inspect(samples)
 
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule."""
+        from lib.tasks.spectra import clean
+
         assert isinstance(rules, Rules)
         return clean.flag(readings, rules)
 
     def overview(self, samples: Samples, readings: pd.DataFrame, keep: pd.Series, rules: Config) -> list[View]:
         """The whole table: integrals, maxima, classes, drift, correlations, principal components, extremes, checks."""
+        from lib.tasks.spectra import checks, clean_views, transfer_views
+
         assert isinstance(rules, Rules)
         check = View(self.say("Checks"), lambda: checks.check_panel(samples, readings, self.say), "all samples")
         transfer = transfer_views.transfer_view(samples, keep, self.say)
@@ -126,10 +134,14 @@ class Spectra(Task):
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """The curves of one sample."""
+        from lib.tasks.spectra import sample_views
+
         return sample_views.thumbnail(samples, row)
 
     def sample_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
         """One sample over the table's median, its readings, and what preprocessing would make of it."""
+        from lib.tasks.spectra import sample_views
+
         return sample_views.sample_panels(samples, row, self.say)
 
     def preview(self, config: TrainConfig) -> list[Panel]:
@@ -198,10 +210,14 @@ class Spectra(Task):
 
     def tensors(self, samples: Samples) -> Arrays:
         """`spectra` (n, P) of the run's channels side by side; `tabular` (n, T) and `second` (n,) where it takes any."""
+        from lib.tasks.spectra import arrays
+
         return arrays.model_inputs(samples, self.facts)
 
     def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:
         """Spectra about the class means of the run."""
+        from lib.tasks.spectra import arrays
+
         return arrays.trial_inputs(self.facts, n, rng)
 
     def targets(self, samples: Samples) -> Arrays:
@@ -226,31 +242,45 @@ class Spectra(Task):
 
     def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
         """Cut-offs and prediction sets that keep a promise at a stated risk."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.certify(predicted, truth, samples, self.facts, np.random.default_rng(CERTIFYING))
 
     def asked(self, config: TrainConfig) -> dict[str, Any]:
         """Policy, targets, risk and costs."""
+        from lib.tasks.spectra import verdicts
+
         assert isinstance(config, Training)
         return verdicts.asked(config, self.facts["classes"])
 
     def redecided(self, predicted: pd.DataFrame) -> pd.DataFrame:
         """Decision, prediction set and note anew."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.redecided(predicted, self.facts, self.say)
 
     def joined(self, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Each fold keeps its own certificate: a row is decided as its own model would."""
+        from lib.tasks.spectra import sheet_rows
+
         return sheet_rows.joined(folds)
 
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
         """Class, probabilities, prediction set, decision, domain and note of each sample."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.decode(outputs, samples, self.facts, self.say)
 
     def truth(self, samples: Samples) -> pd.DataFrame:
         """The recorded class as a prediction without doubt."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.truth(samples, self.facts)
 
     def score(self, predicted: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
         """Macro-F1, accuracy, balanced accuracy, area under the ROC curve, log loss, calibration error."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.score(predicted, truth)
 
     def baselines(self, samples: Samples) -> pd.DataFrame:
@@ -259,22 +289,32 @@ class Spectra(Task):
 
     def prediction_columns(self) -> tuple[str, ...]:
         """Columns of predictions.csv, with the classes of the run."""
+        from lib.tasks.spectra import verdicts
+
         return verdicts.prediction_columns(self.facts)
 
     def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
         """Decisions, probabilities, spectra over the class means, distance to the training data."""
+        from lib.tasks.spectra import predict_views
+
         return predict_views.prediction_panels(table, samples, self.facts, self.say)
 
     def behind_panels(self, predicted: pd.DataFrame, samples: Samples) -> list[Panel]:
         """Spectra of a few samples over the class means."""
+        from lib.tasks.spectra import predict_views
+
         return predict_views.behind_panels(predicted, samples, self.facts, self.say)
 
     def headline(self, row: pd.Series) -> list[tuple[str, str, str]]:
         """Class, probability, prediction set and decision of one sample."""
+        from lib.tasks.spectra import predict_views
+
         return predict_views.headline(row, self.facts, self.say)
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """What a lab signs: calibration, confusion, cut-offs and what they kept, sets, errors, strata."""
+        from lib.tasks.spectra import sheet_views, transfer_views
+
         panels = sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
         return [*panels, *transfer_views.sheet_panel(self.facts, self.say)]
 

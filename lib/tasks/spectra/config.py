@@ -9,6 +9,7 @@ from pydantic import model_validator
 from lib.task import Config, option
 
 # Severity and type of the verdict: Quebec's code of maple syrup in bulk (Décision 12568 of the RMAAQ, art. 8).
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".h5", ".hdf5")
 Quality = Literal[
     "OK",
     "CROCHET1", "CROCHET4", "CROCHET5", "CROCHET11", "CROCHET12", "CROCHET13", "CROCHET14",

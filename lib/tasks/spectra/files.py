@@ -22,6 +22,7 @@ import pyarrow.csv
 from lib.disk import home
 from lib.task import InputError, Phrase, first_bytes
 from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
+from lib.tasks.spectra.config import SUFFIXES
 from lib.tasks.spectra.delimited import open_head
 from lib.tasks.spectra.hdf5 import hdf5_header, load_store, read_hdf5, write_store
 from lib.tasks.spectra.join import joined
@@ -32,7 +33,6 @@ from lib.tasks.spectra.tabular import Progress, Reading, read_text, silent
 
 __all__ = ["SUFFIXES", "Columns", "Reading", "columns_of", "header", "read", "suggest", "write"]
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".h5", ".hdf5")
 READER_VERSION = 2  # raise it when a reader changes what it makes of a file: old caches are then read no more
 CACHE_BYTES = 16 * 2**30  # kept in a cache folder; the longest unused go first
 WRITTEN_ROWS = 4096
