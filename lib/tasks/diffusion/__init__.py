@@ -1,4 +1,7 @@
-"""Task `diffusion`: D from a motion-blurred single-molecule clip. This file only joins the task's parts to the contract."""
+"""Task `diffusion`: D from a motion-blurred single-molecule clip. This file only joins the task's parts to the contract.
+
+Parts are imported when they are needed: SciPy and the readers are no load for a page that shows another task.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.task import Arrays, Calibration, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData
-from lib.tasks.diffusion import clean, estimators, files, score, sheet_views, views
-from lib.tasks.diffusion.arrays import network_inputs
 from lib.tasks.diffusion.config import SIMULATION_PRESETS, TRAINING_PRESETS, Acquisition, Rules, Simulation, Training
-from lib.tasks.diffusion.simulate import simulate_clips
 
 if TYPE_CHECKING:
     import torch
@@ -54,11 +54,16 @@ class Diffusion(Task):
 
     def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
         """N clips at one setting."""
+        from lib.tasks.diffusion.simulate import simulate_clips
+
         assert isinstance(config, Simulation)
         return simulate_clips(config, n, rng)
 
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
         """One clip: animation, noiseless frames, path, MSD, photons, and a row of clips over D."""
+        from lib.tasks.diffusion import views
+        from lib.tasks.diffusion.simulate import simulate_clips
+
         assert isinstance(config, Simulation)
         sample = simulate_clips(config, 1, rng, keep_path=True)
         decades = [config.d_um2_s * 10**k if config.d_um2_s else 10.0**k for k in (-1, -0.5, 0, 0.5, 1)]
@@ -67,32 +72,47 @@ class Diffusion(Task):
 
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """One TIFF clip, camera settings as typed or estimated."""
+        from lib.tasks.diffusion import files
+
         assert isinstance(acquisition, Acquisition)
         return files.read(path, acquisition, display_name)
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """TIFF stacks and truth.csv."""
+        from lib.tasks.diffusion import files
+
         return files.write(samples, folder)
 
     def inspect(self, samples: Samples, acquisition: Config) -> pd.DataFrame:
         """Photon-transfer and track readings of each clip."""
+        from lib.tasks.diffusion import clean
+
         return clean.inspect(samples)
 
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule."""
+        from lib.tasks.diffusion import clean
+
         assert isinstance(rules, Rules)
         return clean.flag(readings, rules)
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """Brightest value of each pixel over the clip, as grey."""
+        from lib.tasks.diffusion import views
+
         return views.thumbnail(samples, row)
 
     def sample_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
         """One real clip: animation with track, MSD, photon-transfer reading."""
+        from lib.tasks.diffusion import views
+
         return views.sample_panels(samples, row)
 
     def calibrate(self, samples: Samples, acquisition: Config, rng: np.random.Generator) -> Calibration | None:
         """Camera, spot width, brightness and background of these clips as simulator settings."""
+        from lib.tasks.diffusion import clean
+        from lib.tasks.diffusion.simulate import simulate_clips
+
         assert isinstance(acquisition, Acquisition)
         return clean.calibrate(samples, acquisition, simulate_clips, rng)
 
@@ -119,6 +139,8 @@ class Diffusion(Task):
 
     def tensors(self, samples: Samples) -> Arrays:
         """`clip_adu` (n, 16, 64, 64) and `camera` (n, 5), or what the front end has read of them."""
+        from lib.tasks.diffusion.arrays import network_inputs
+
         return network_inputs(samples)
 
     def targets(self, samples: Samples) -> Arrays:
@@ -160,10 +182,14 @@ class Diffusion(Task):
 
     def score(self, predicted: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float]:
         """Rms error of log10 D, relative RMSE and bias, coverage of the intervals."""
+        from lib.tasks.diffusion import score
+
         return score.score(predicted, truth)
 
     def baselines(self, samples: Samples) -> pd.DataFrame:
         """CVE, MLE and MSD fits on robust centroids, the trajectory bound, and the track's readings."""
+        from lib.tasks.diffusion import estimators
+
         return estimators.baselines(samples)
 
     def prediction_columns(self) -> tuple[str, ...]:
@@ -173,10 +199,14 @@ class Diffusion(Task):
 
     def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
         """D with error bars beside the classical estimates; for one clip its track too."""
+        from lib.tasks.diffusion import views
+
         return views.prediction_panels(table, samples)
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """Accuracy, bias and coverage against D, photons and background, beside the classical estimates."""
+        from lib.tasks.diffusion import sheet_views
+
         return sheet_views.sheet_panels(predicted, truth, samples)
 
     def example(self) -> list[Path]:
