@@ -41,7 +41,8 @@ def transfer_view(samples: Samples, keep: pd.Series, say: Say = english) -> View
     """Spectra of two instruments before and after each method; None where the table does not tell two instruments apart."""
     instruments = instruments_of(samples.table)
     counts = pd.Series(instruments[instruments != ""]).value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    shared_by = [column for column in (GROUP, SAMPLE, *map(str, samples.table)) if column in shared_columns(samples.table)]
+    shared = set(shared_columns(samples.table))
+    shared_by = [column for column in (GROUP, SAMPLE, *map(str, samples.table)) if column in shared]
     if len(counts) < 2 or not shared_by:
         return None
     names = tuple(map(str, counts.index))
