@@ -20,6 +20,7 @@ METHOD_COLOURS = {
     "trajectory bound": figures.GREY,
 }
 OVERSAMPLE = 4
+MOST_DOTS = 8  # positions marked within a frame: a browser needs 0.1 s for all of them
 MAX_STRIPS = 3  # clips of one prediction that are shown frame by frame
 NM_PER_UM = 1000.0
 
@@ -51,17 +52,17 @@ def _times(count: int, interval_s: float) -> tuple[str, ...]:
 
 def path_figure(path_px: np.ndarray, found: localise.Track | None = None, row: int = 0) -> go.Figure:
     """A path (T, k, 2) of sub-frame positions (y, x) coloured by frame, and the measured centres over it."""
-    frames, steps = path_px.shape[:2]
-    colour = np.repeat(np.arange(1, frames + 1), steps)
     y, x = path_px[..., 0].ravel(), path_px[..., 1].ravel()
+    dots = path_px[:, :: -(-path_px.shape[1] // MOST_DOTS)]
+    colour = np.repeat(np.arange(1, len(dots) + 1), dots.shape[1])
     fig = figures.figure(height=420, xaxis_title="x (px)", yaxis_title="y (px)")
     bar = {"title": {"text": "frame"}}
     fig.add_scatter(x=x, y=y, mode="lines", line={"width": 1, "color": figures.GREY}, hoverinfo="skip", showlegend=False)
     rim = {"width": 0.5, "color": figures.GREY}  # the first frames are dark, and so may the page be
     marker = {"color": colour, "colorscale": "Viridis", "size": 5, "colorbar": bar, "showscale": True, "line": rim}
     fig.add_scatter(
-        x=x,
-        y=y,
+        x=dots[..., 1].ravel(),
+        y=dots[..., 0].ravel(),
         mode="markers",
         marker=marker,
         name="true position while the shutter is open",
@@ -182,9 +183,16 @@ def photon_histogram(sample: Samples, config: Simulation) -> go.Figure:
     edges = np.linspace(lo, max(hi, lo + 1), 70)
     if config.em_gain == 1 and config.read_sigma_e < 0.2 and hi - lo < 200:
         edges = np.arange(np.floor(lo) - 0.5, np.ceil(hi) + 1.5)  # whole photons
-    fig = figures.figure(xaxis_title="photo-electrons per pixel", yaxis_title="pixels", yaxis_type="log", bargap=0)
-    fig.add_bar(x=(edges[1:] + edges[:-1]) / 2, y=np.histogram(values, edges)[0], marker_color=figures.ACCENT, name="pixels")
-    return fig.add_vline(x=config.background * config.qe, line_dash="dash", annotation_text="background")
+    fig = figures.figure(xaxis_title="photo-electrons per pixel", yaxis_title="pixels", yaxis_type="log")
+    count = np.histogram(values, edges)[0]
+    outline = {"color": figures.ACCENT, "shape": "hv"}  # one path: bars take a browser as long as they are many
+    fig.add_scatter(x=edges, y=[*np.maximum(count, 0.5), 0.5], mode="lines", line=outline, fill="tozeroy", name="pixels")
+    level, top = config.background * config.qe, max(1, int(count.max()))
+    fig.add_scatter(
+        x=[level, level], y=[0.5, top], mode="lines+text", line={"dash": "dash", "color": figures.GREY}, name="background",
+        text=["", "background"], textposition="top right",
+    )  # fmt: skip
+    return fig
 
 
 def range_picture(series: Samples) -> np.ndarray:
