@@ -95,12 +95,12 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     sheet_arguments(add("sheet", sheet, "Write the result sheet of a run, or of all folds of a training, as one file."))
     certify_arguments(add("certify", certify, "Make a run of the same model under another promise, without training."))
     export_command = add("export", export, "Write a run's model for use elsewhere.")
-    export_command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
+    export_command.add_argument("run", metavar="RUN", help="run name, id or its beginning, task/id, or folder")
     export_command.add_argument("--format", choices=EXPORT_FORMATS, required=True)
     export_command.add_argument("--output", metavar="DIR", type=Path, default=Path(), help="default: this folder")
     jobs_command = add("jobs", jobs_, "List runs, or cancel, resume, read the log of, delete or restore one.")
     jobs_command.add_argument("action", choices=JOB_ACTIONS, nargs="?", default="list")
-    jobs_command.add_argument("run", metavar="RUN", nargs="?", help="run id, its beginning, task/id, or folder")
+    jobs_command.add_argument("run", metavar="RUN", nargs="?", help="run name, id or its beginning, task/id, or folder")
     jobs_command.add_argument("--lines", type=positive, default=40, help="how much of the log (default 40)")
     worker_command = add("worker", worker, "Answer requests on stdin as JSON lines (the dashboard starts this).")
     worker_command.add_argument("--memory-mb", type=positive, default=0, help="refuse to use more memory than this")
@@ -176,7 +176,7 @@ def _delete(run: Run) -> None:
 
 
 def _restore(text: str) -> int:
-    matches = [path for path in runs.trash() if path.name.startswith(text.rpartition("/")[2])]
+    matches = [path for path in runs.trash() if path.name.startswith(text.rpartition("/")[2]) or Run(path).name == text]
     if len(matches) != 1:
         names = ", ".join(path.name for path in (matches or runs.trash())[:8])
         raise UsageError(f"run {text!r}: {len(matches)} deleted runs match. In the trash: {names or 'nothing'}.")

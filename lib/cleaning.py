@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib.predict import bundled, read_bundle, told
 from lib.recipe import rows_of
-from lib.task import Config, InputError, Samples, Task
+from lib.task import Config, InputError, Phrase, Samples, Task
 from lib.uploads import archive_names
 
 AT_ONCE = 16  # samples that are read from their files between two reports
@@ -91,7 +91,9 @@ def write_kept(
         (unfinished / "recipe.json").write_text(recipe, encoding="utf-8")
         unfinished.rename(folder)
     except OSError as error:
-        raise InputError(str(folder), f"it cannot be written ({error.strerror or error})", "Choose another place.") from error
+        raise InputError(
+            str(folder), Phrase("it cannot be written ({why})", why=error.strerror or error), "Choose another place."
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return sorted(folder.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
@@ -57,12 +58,16 @@ def first_bytes(path: Path, name: str, size: int, what: str) -> bytes:
     return start
 
 
-def option(default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, **bounds: Any) -> Any:
+def option(
+    default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, empty: str = "", **bounds: Any
+) -> Any:
     """A field of a Config: default, one-sentence help, unit, the form group it stands in, and pydantic bounds.
 
-    `log=True` asks the form for a logarithmic slider. `bounds` are pydantic's `ge`, `gt`, `le`, `lt`.
+    `log=True` asks the form for a logarithmic slider; `empty` says what a number that is left out stands for, where it is not
+    estimated then. `bounds` are pydantic's `ge`, `gt`, `le`, `lt`.
     """
-    return Field(default, description=help_, json_schema_extra={"unit": unit, "group": group, "log": log}, **bounds)
+    extra: dict[str, Any] = {"unit": unit, "group": group, "log": log} | ({"empty": empty} if empty else {})
+    return Field(default, description=help_, json_schema_extra=extra, **bounds)
 
 
 class Config(BaseModel):
@@ -80,13 +85,16 @@ class Config(BaseModel):
         if unknown:
             raise InputError(
                 subject,
-                f"unknown key {', '.join(map(repr, unknown))}",
-                f"Valid keys: {', '.join(cls.model_fields) or 'none'}.",
+                Phrase("unknown key {keys}", keys=", ".join(map(repr, unknown))),
+                Phrase("Valid keys: {keys}.", keys=", ".join(cls.model_fields) or "none"),
             )
         try:
             return cls.model_validate({key: _plain(value, cls.model_fields[key]) for key, value in values.items()})
         except ValidationError as error:
-            raise InputError(subject, "; ".join(_explain(e) for e in error.errors()), "Mend the value and try again.") from error
+            wrong = [_explain(e) for e in error.errors()]
+            parts = {f"wrong_{place}": one for place, one in enumerate(wrong)}
+            problem = Phrase("; ".join(f"{{{name}}}" for name in parts), **parts)
+            raise InputError(subject, problem, "Mend the value and try again.") from error
 
 
 def _plain(value: Any, field: FieldInfo) -> Any:
@@ -105,11 +113,28 @@ def _optional(field: FieldInfo) -> bool:
     return type(None) in get_args(field.annotation)
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any) -> Phrase:
     """One pydantic error as `key = value: what was expected`."""
     key = ".".join(str(part) for part in error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key} = {error['input']!r}: {message}" if key else message
+    told = _expected(error)
+    return Phrase("{key} = {value!r}: {told}", key=key, value=error["input"], told=told) if key else as_phrase(told)
+
+
+def _expected(error: Any) -> Phrase:
+    """What pydantic or a validator says, with its bounds kept apart from the words."""
+    told, context = str(error["msg"]), error.get("ctx", {})
+    if isinstance(context.get("error"), ValueError) and context["error"].args:
+        return as_phrase(context["error"].args[0])
+    shown = {name: f"{value:.15g}" if isinstance(value, float) else str(value) for name, value in context.items()}
+    for name, value in shown.items():  # the words as a template, as far as the bounds stand in them as they are
+        told = re.sub(rf"(?<![\w.]){re.escape(value)}(?![\w.])", f"{{{name}}}", told, count=1)
+    return Phrase(told, **{name: _either(value) for name, value in shown.items() if f"{{{name}}}" in told})
+
+
+def _either(values: str) -> str:
+    """'a', 'b' or 'c', whose last comma is a word."""
+    others, or_, last = values.rpartition(" or ")
+    return Phrase("{others} or {last}", others=others, last=last) if or_ else values
 
 
 class TrainConfig(Config):

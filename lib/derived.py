@@ -15,7 +15,7 @@ import pandas as pd
 
 from lib import runs, sheet, tasks
 from lib.runs import TEST_ROW, Predictions, Run, list_runs, part, read_json, save_predictions, write_json
-from lib.task import FOLD, InputError, Samples, Task, TrainConfig
+from lib.task import FOLD, InputError, Phrase, Samples, Task, TrainConfig
 
 MODEL = ("model.safetensors", "metrics.csv", "calibration_predictions.parquet")  # what a new promise leaves as it is
 COMPUTED = {"threads", "loader_workers", "accelerator", "devices", "num_nodes"}  # settings that make no other fold
@@ -32,15 +32,17 @@ def recertified(run: Run, changes: Mapping[str, Any], name: str = "") -> Run:
     if not plain.decides:
         raise InputError(run.task, "its models make no promise", "There is nothing to choose.")
     if wrong := [key for key in changes if key not in plain.decides]:
-        remedy = f"Fields that can: {', '.join(plain.decides)}. For others train again."
-        raise InputError(f"run {run.id}", f"{', '.join(wrong)} cannot be changed after training", remedy)
+        remedy = Phrase("Fields that can: {fields}. For others train again.", fields=", ".join(plain.decides))
+        raise InputError(
+            Phrase("run {run}", run=run.id), Phrase("{fields} cannot be changed after training", fields=", ".join(wrong)), remedy
+        )
     if run.about().get("folds"):
-        remedy = "Change the promise of each fold, then join those."
-        raise InputError(f"run {run.id}", "it is a joint sheet of several models", remedy)
+        remedy = Phrase("Change the promise of each fold, then join those.")
+        raise InputError(Phrase("run {run}", run=run.id), "it is a joint sheet of several models", remedy)
     kept, tested = run.calibration_predictions(), run.test_predictions()
     if kept is None or tested is None:
         raise InputError(
-            f"run {run.id}", "its calibration predictions were not kept, so nothing can be certified anew",
+            Phrase("run {run}", run=run.id), "its calibration predictions were not kept, so nothing can be certified anew",
             "Train it again with the settings that you want.",
         )  # fmt: skip
     config = plain.Training.parse({**run.config(), **changes}, "promise")
@@ -113,18 +115,22 @@ def _in_order(task: Task, folds: Sequence[Run]) -> list[Run]:
     for run in folds:
         if run.about().get("folds") or run.test_predictions() is None:
             problem = "it is a joint sheet itself" if run.about().get("folds") else "it has no test predictions yet"
-            raise InputError(f"run {run.id}", problem, "Choose the finished folds of one training.")
+            raise InputError(Phrase("run {run}", run=run.id), problem, "Choose the finished folds of one training.")
     configs = [task.Training.parse(run.config(), f"run {run.id}") for run in folds]
     wanted = [_essence(task, config) for config in task.folds(configs[0])]
     given = [_essence(task, config) for config in configs]
     for run, one in zip(folds, given, strict=True):
         if one not in wanted or given.count(one) > 1:
             problem = "it is not a fold of the same training" if one not in wanted else "this fold is given twice"
-            remedy = f"Choose runs that differ in nothing but the fold, {folds[0].name} and the others of it."
-            raise InputError(f"run {run.id}", problem, remedy)
+            remedy = Phrase("Choose runs that differ in nothing but the fold, {name} and the others of it.", name=folds[0].name)
+            raise InputError(Phrase("run {run}", run=run.id), problem, remedy)
     if len(wanted) < 2 or (missing := [number for number, one in enumerate(wanted) if one not in given]):
-        told = "it has no folds" if len(wanted) < 2 else f"{len(missing)} of {len(wanted)} folds are missing: number {missing}"
-        raise InputError(f"training of {folds[0].name}", told, "Train all folds, then join them.")
+        told = (
+            "it has no folds"
+            if len(wanted) < 2
+            else Phrase("{n} of {count} folds are missing: number {numbers}", n=len(missing), count=len(wanted), numbers=missing)
+        )
+        raise InputError(Phrase("training of {name}", name=folds[0].name), told, "Train all folds, then join them.")
     return [folds[given.index(one)] for one in wanted]
 
 

@@ -27,7 +27,7 @@ from lib import __version__, tasks
 from lib import model as models
 from lib.model import Model, as_tensors
 from lib.runs import Run, write_atomic
-from lib.task import Arrays, InputError
+from lib.task import Arrays, InputError, Phrase
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -48,13 +48,19 @@ def export(run: Run, format_: str, folder: Path) -> Path:
     is left behind then.
     """
     if format_ not in FORMATS:
-        raise InputError(f"format {format_!r}", "it is not known", f"Formats: {', '.join(FORMATS)}.")
+        raise InputError(
+            Phrase("format {format_!r}", format_=format_),
+            "it is not known",
+            Phrase("Formats: {formats}.", formats=", ".join(FORMATS)),
+        )
     model = models.load(run, tasks.get(run.task))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _onnx(model, folder) if format_ == "onnx" else _safetensors(run, folder)
     except OSError as error:
-        raise InputError(str(folder), f"it cannot be written to ({error.strerror or error})", "Choose another folder.") from error
+        raise InputError(
+            str(folder), Phrase("it cannot be written to ({why})", why=error.strerror or error), "Choose another folder."
+        ) from error
 
 
 # --- safetensors ----------------------------------------------------------------------------------------------------
@@ -95,8 +101,10 @@ def _onnx(model: Model, folder: Path) -> Path:
     for reference, limit in ((exact, TOLERANCE), (model, TOLERANCE if exact is model else PRECISION)):
         difference = largest_difference(session, reference)
         if not difference <= limit:
-            problem = f"onnxruntime and torch differ by {difference:.1e}, more than {limit:.0e}"
-            raise InputError(f"run {model.run.id}", problem, "Export it as safetensors instead.")
+            problem = Phrase(
+                "onnxruntime and torch differ by {difference:.1e}, more than {limit:.0e}", difference=difference, limit=limit
+            )
+            raise InputError(Phrase("run {run}", run=model.run.id), problem, "Export it as safetensors instead.")
     write_atomic(target, content)
     return target
 
@@ -128,19 +136,23 @@ def _trace(model: Model, path: Path) -> tuple[str, ...]:
         with _quiet(), torch.no_grad():
             # strict, so that Python's len() of a tensor keeps the batch free
             graph = torch.export.export(wrapped, tuple(tensors.values()), dynamic_shapes=shapes, strict=True)
-            _translate(graph, names, outputs).save(str(path), external_data=False)
+            _translate(graph, names, outputs, wrapped).save(str(path), external_data=False)
     except Exception as error:
         log.exception("run %s: ONNX export failed", model.run.id)
         raise InputError(
-            f"run {model.run.id}",
+            Phrase("run {run}", run=model.run.id),
             "its network has a step that ONNX cannot express (see the log)",
             "Export it as safetensors instead.",
         ) from error
     return outputs
 
 
-def _translate(graph: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> torch.onnx.ONNXProgram:
+def _translate(
+    graph: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], network: torch.nn.Module
+) -> torch.onnx.ONNXProgram:
     """The graph in ONNX's operators, constants folded.
+
+    Parts of the network that put operators of their own into the graph have a method `onnx_translations`.
 
     Of the exporter's own rewriting, which takes minutes on a large graph and gains little, only one rule is kept: a Conv3d
     without bias has got one of zeros, in a shape that onnxruntime refuses.
@@ -150,13 +162,19 @@ def _translate(graph: torch.export.ExportedProgram, inputs: Sequence[str], outpu
 
     program = torch.onnx.export(
         graph, dynamo=True, optimize=False, input_names=list(inputs), output_names=list(outputs), verbose=False,
-        custom_translation_table=_translations(),
+        custom_translation_table=_translations() | _own_translations(network),
     )  # fmt: skip
     assert program is not None
     optimizer.fold_constants(program.model)
     rewriter.rewrite(program.model, pattern_rewrite_rules=[remove_optional_bias_from_conv_rule])
     optimizer.remove_unused_nodes(program.model)
     return program
+
+
+def _own_translations(network: torch.nn.Module) -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Of all parts of the network that have any."""
+    tables = [part.onnx_translations for part in network.modules() if hasattr(part, "onnx_translations")]
+    return {operator: written for table in tables for operator, written in cast("Any", table)().items()}
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -235,7 +253,7 @@ def _session(model: Model, content: bytes) -> onnxruntime.InferenceSession:
     except Exception as error:
         log.exception("run %s: onnxruntime refuses the graph", model.run.id)
         problem = "its network has a step that onnxruntime cannot run (see the log)"
-        raise InputError(f"run {model.run.id}", problem, "Export it as safetensors instead.") from error
+        raise InputError(Phrase("run {run}", run=model.run.id), problem, "Export it as safetensors instead.") from error
 
 
 def largest_difference(session: onnxruntime.InferenceSession, model: Model) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,26 +15,51 @@ import pandas as pd
 
 from lib import labels
 from lib.labels import COUNTS
-from lib.task import Config, InputError, Plate, Samples, Task
+from lib.task import Arrays, Config, InputError, Phrase, Plate, Samples, Task
 
 Progress = Callable[[float, str], None]
+Predict = Callable[[Samples], pd.DataFrame]
 MASK_FRAMES = 24  # a run's hot pixels show in these many frames
+MODEL = "model:"  # before the id of a run whose model is a finder
+ERROR = "error:"  # begins the note of a sample that could not be read
+PROJECT_S = 1.0  # for so long a run is gathered before others get their turn,
+ABOUT = "about the gathering"  # name of what is kept beside a task's own arrays
+OVERHEAD = 8  # or for so many times as long as it takes to go on where it was left
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One finder with its parameters."""
+    """One finder with its parameters: `find` gives the marks in one sample, of its row and the acquisition."""
 
     name: str
-    config: Config
+    find: Callable[[Samples, int, Config], pd.DataFrame]
 
     @staticmethod
     def of(task: Task, values: Mapping[str, Any]) -> Asked:
         """From plain `name` and `parameters`. Raises InputError for another finder or wrong parameters."""
         name = str(values["name"])
         if name not in task.finders:
-            raise InputError(f"finder {name!r}", "there is no such finder", f"Finders: {', '.join(task.finders)}.")
-        return Asked(name, task.finders[name].parse(values.get("parameters") or {}, f"settings of {name}"))
+            problem, remedy = "there is no such finder", Phrase("Finders: {names}.", names=", ".join(task.finders))
+            raise InputError(Phrase("finder {name!r}", name=name), problem, remedy)
+        config = task.finders[name].parse(values.get("parameters") or {}, Phrase("settings of {name}", name=name))
+        return Asked(name, lambda samples, row, acquisition: task.find(samples, row, name, config, acquisition))
+
+    @staticmethod
+    def learned(name: str, task: Task, predict: Predict) -> Asked:
+        """A trained model of a task whose judged parts have a place; `predict` is the model's, `task` knows its facts."""
+        return Asked(name, lambda samples, row, _acquisition: judged_marks(task, predict, samples.take([row])))
+
+
+def judged_marks(task: Task, predict: Predict, one: Samples) -> pd.DataFrame:
+    """The parts of one sample that a model keeps, columns `y_px`, `x_px` and what else it tells. Raises InputError."""
+    table, kept = task.whole(predict(task.parts(one)), one)
+    note = str(table["note"].iloc[0]) if "note" in table else ""
+    if note.startswith(ERROR):
+        told = note.removeprefix(ERROR).strip().removesuffix(".")
+        raise InputError(str(one.table["file"].iloc[0]), told, "Look at another one.")
+    if not {"y_px", "x_px"} <= {*kept.columns}:
+        raise InputError(task.title, "its models mark no places", "Choose another finder.")
+    return kept.drop(columns="of").reset_index(drop=True)
 
 
 def samples_of(folder: Path) -> Samples:
@@ -54,6 +80,22 @@ def plate_of(task: Task, samples: Samples, row: int, acquisition: Config) -> Pla
     return plate
 
 
+def thumbnails(
+    task: Task, samples: Samples, rows: Sequence[int], report: Progress
+) -> tuple[dict[int, np.ndarray], list[dict[str, str]]]:
+    """Small pictures (h, w) uint8 of samples by row, a black one where a sample cannot be read; and why not."""
+    made, failures = {}, []
+    places = labels.places(samples.table)
+    for number, row in enumerate(rows):
+        report(number / len(rows), task.tell(Phrase("picture {n} of {all}", n=number + 1, all=len(rows))))
+        try:
+            made[row] = task.thumbnail(samples, row)
+        except InputError as error:
+            made[row] = np.zeros((1, 1), np.uint8)
+            failures.append({"file": f"{places[row][0]} {places[row][1]}", "error": task.tell(error.clause())})
+    return made, failures
+
+
 def found_in(
     task: Task, samples: Samples, rows: Sequence[int], asked: Asked, acquisition: Config, report: Progress
 ) -> tuple[pd.DataFrame, list[dict[str, str]], float]:
@@ -67,7 +109,7 @@ def found_in(
         report(number / len(rows), f"{asked.name}: {number + 1} of {len(rows)}")
         begin = time.perf_counter()
         try:
-            parts.append(task.find(samples, row, asked.name, asked.config, acquisition).assign(row=row))
+            parts.append(asked.find(samples, row, acquisition).assign(row=row))
         except InputError as error:
             failures.append({"file": f"{places[row][0]} {places[row][1]}", "error": task.tell(error.clause())})
         seconds += time.perf_counter() - begin
@@ -109,7 +151,7 @@ def compare(
     megapixels = sum(plate_of(task, samples, row, acquisition).pixels.size for row in rows[:1]) * len(rows) / 1e6
     summary, frames, marks, failures = [], [], [], []
     for number, asked in enumerate(finders):
-        task.find(samples, rows[0], asked.name, asked.config, acquisition)  # compiles what has to be, before it is timed
+        asked.find(samples, rows[0], acquisition)  # compiles what has to be, before it is timed
 
         def step(share: float, text: str, number: int = number) -> None:
             report((number + share) / len(finders), text)
@@ -161,3 +203,54 @@ def suggested_mask(task: Task, samples: Samples, rows: Sequence[int], acquisitio
     if mask is None:
         raise InputError(task.title, "it cannot tell bad pixels", "Draw the mask by hand.")
     return np.asarray(mask, bool)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What was gathered so far of a run's samples `rows`: the first `done` of them, as arrays, and those that could not be."""
+
+    rows: Sequence[int]
+    done: int
+    arrays: Arrays
+    failures: list[dict[str, str]]
+
+    def save(self, path: Path) -> None:
+        """Keep it in one .npz file, which is there whole or not at all."""
+        about = np.array(json.dumps({"rows": list(self.rows), "done": self.done, "failures": self.failures}))
+        draft = path.with_name(f"{path.name}.part")
+        with draft.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{ABOUT: about}, **self.arrays)
+        draft.replace(path)
+
+    @staticmethod
+    def load(path: Path, rows: Sequence[int]) -> Gathered:
+        """What was kept of these rows; nothing gathered yet where there is none of them."""
+        if path.exists():
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            about = json.loads(str(arrays.pop(ABOUT)))
+            if about["rows"] == list(rows):
+                return Gathered(rows, about["done"], arrays, about["failures"])
+        return Gathered(rows, 0, {}, [])
+
+
+def gather(task: Task, samples: Samples, rows: Sequence[int], acquisition: Config, path: Path) -> Gathered:
+    """Go on gathering a run from where it was left in the file `path`, for about a second; keeps there what it then has.
+
+    Samples that cannot be read are told and left out.
+    """
+    begin = time.perf_counter()
+    left = Gathered.load(path, rows)
+    end = begin + max(PROJECT_S, OVERHEAD * (time.perf_counter() - begin))
+    done, arrays, failures = left.done, left.arrays, [*left.failures]
+    places = labels.places(samples.table)
+    while done < len(rows) and (done == left.done or time.perf_counter() < end):
+        row = rows[done]
+        try:
+            arrays = task.project(samples, row, acquisition, arrays)
+        except InputError as error:
+            failures.append({"file": f"{places[row][0]} {places[row][1]}", "error": task.tell(error.clause())})
+        done += 1
+    gathered = Gathered(rows, done, arrays, failures)
+    gathered.save(path)
+    return gathered

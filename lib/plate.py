@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+from pydantic import TypeAdapter
 
 ALIGNED_BYTES = 8  # where the pixels begin, so that any number type can be read in place
+
+
+@dataclass(frozen=True)
+class Facet:
+    """A rectangle of a picture, rows `y0:y1` and columns `x0:x1`, that lies in space on its own.
+
+    The centre of its first pixel is at `origin_yx` from the beam in pixels, `ss_yx` and `fs_yx` are the steps to the next row
+    and column, and it stands `offset_mm` farther away than the distance of the plate's `resolution`.
+    """
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    origin_yx: tuple[float, float]
+    ss_yx: tuple[float, float]
+    fs_yx: tuple[float, float]
+    offset_mm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -15,7 +35,8 @@ class Plate:
     """Pixels (H, W) of any number type; `mask` (H, W) bool, True where a pixel is good; `unit` of a pixel's value.
 
     `center_yx` (array indices) is the middle of `rings`, labels with radii in pixels. `resolution` is pixel size in µm, distance
-    in mm and wavelength in Å, where the d-spacing that a pixel sees is known.
+    in mm and wavelength in Å, where the d-spacing that a pixel sees is known. Of a picture that is no flat grid around one centre
+    `facets` say where its pixels lie, and `curves` are its rings: by label, array positions (n, 2) with NaN after each arc.
     """
 
     pixels: np.ndarray
@@ -24,6 +45,8 @@ class Plate:
     center_yx: tuple[float, float] | None = None
     rings: tuple[tuple[str, float], ...] = ()
     resolution: tuple[float, float, float] | None = None
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facets: tuple[Facet, ...] = ()
 
     def to_bytes(self) -> bytes:
         """What the viewer reads, little-endian: length of the header (uint32), header (JSON), pixels, mask (one bit a pixel)."""
@@ -32,6 +55,8 @@ class Plate:
             "shape": list(pixels.shape), "type": pixels.dtype.name, "unit": self.unit, "center": self.center_yx,
             "rings": [[label, radius_px] for label, radius_px in self.rings if np.isfinite(radius_px)],
             "resolution": self.resolution,
+            "curves": [[label, _arcs(curve)] for label, curve in self.curves.items()],
+            "facets": [asdict(facet) for facet in self.facets],
         }  # fmt: skip
         header = json.dumps(about).encode()
         header += b" " * (-(len(header) + 4) % ALIGNED_BYTES)
@@ -50,8 +75,21 @@ class Plate:
         mask = np.unpackbits(bits, count=n, bitorder="little").astype(bool).reshape(shape)
         center, resolution = about["center"], about["resolution"]
         rings = tuple((str(label), float(radius_px)) for label, radius_px in about["rings"])
+        curves = {str(label): _curve(arcs) for label, arcs in about["curves"]}
+        facets = TypeAdapter(tuple[Facet, ...]).validate_python(about["facets"])
         return Plate(pixels, mask, about["unit"], tuple(center) if center else None, rings,
-                     tuple(resolution) if resolution else None)  # fmt: skip
+                     tuple(resolution) if resolution else None, curves, facets)  # fmt: skip
+
+
+def _arcs(curve: np.ndarray) -> list[list[list[float]]]:
+    """Positions (n, 2) cut at rows of NaN, to a hundredth of a pixel."""
+    gaps = np.flatnonzero(np.isnan(curve[:, 0]))
+    return [part[np.isfinite(part[:, 0])].round(2).tolist() for part in np.split(curve, gaps) if np.isfinite(part[:, 0]).any()]
+
+
+def _curve(arcs: list[list[list[float]]]) -> np.ndarray:
+    """What `_arcs` cut, in one."""
+    return np.concatenate([np.zeros((0, 2)), *([*arc, [np.nan, np.nan]] for arc in arcs)])
 
 
 def compact(pixels: np.ndarray) -> np.ndarray:

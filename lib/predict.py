@@ -18,7 +18,7 @@ from lib import report
 from lib.kept import Kept
 from lib.model import Model
 from lib.runs import Run, write_atomic
-from lib.task import Config, InputError, Panel, Samples, Task
+from lib.task import Config, InputError, Panel, Phrase, Samples, Task
 from lib.words import core
 
 BATCH = 64  # samples that go through the network at once, whatever the files they came from: at least
@@ -340,7 +340,9 @@ def save(prediction: Prediction, folder: Path) -> list[Path]:
             good = prediction.table[prediction.predicted].reset_index(drop=True)
             more = prediction.task.write_prediction(good, prediction.judged, prediction.samples, folder)
     except OSError as error:
-        raise InputError(str(folder), f"it cannot be written to ({error.strerror or error})", "Choose another folder.") from error
+        raise InputError(
+            str(folder), Phrase("it cannot be written to ({why})", why=error.strerror or error), "Choose another folder."
+        ) from error
     return [*(folder / name for name in content), *more]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lib import __version__
-from lib.task import InputError, Task
+from lib.task import InputError, Phrase, Task
 
 FORMAT, VERSION = "lightbench-recipe", 2
 MAX_BYTES = 64 * 2**20
@@ -100,7 +100,7 @@ def parse(task: Task, content: bytes, name: str) -> dict[str, Any]:
     """A recipe file checked against the task. Raises InputError for anything that is not one."""
     remedy = "Take the recipe.json that the Clean page exported."
     if len(content) > MAX_BYTES:
-        raise InputError(name, f"it is larger than {MAX_BYTES // 2**20} MB, so it is no recipe", remedy)
+        raise InputError(name, Phrase("it is larger than {most} MB, so it is no recipe", most=MAX_BYTES // 2**20), remedy)
     try:
         recipe = json.loads(content)
         if recipe["format"] != FORMAT:
@@ -112,9 +112,13 @@ def parse(task: Task, content: bytes, name: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(name, "it is not a recipe of the Clean page", remedy) from error
     if version != VERSION:
-        raise InputError(name, f"its version is {version!r}; this Lightbench reads {VERSION}", "Make it again on the Clean page.")
+        raise InputError(
+            name,
+            Phrase("its version is {version!r}; this Lightbench reads {ours}", version=version, ours=VERSION),
+            "Make it again on the Clean page.",
+        )
     if belongs != task.name:
-        raise InputError(name, f"it belongs to the task {belongs!r}", "Open it on that task's Clean page.")
+        raise InputError(name, Phrase("it belongs to the task {task!r}", task=belongs), "Open it on that task's Clean page.")
     recipe["rules"] = task.Rules.parse(recipe.get("rules") or {}, f"rules in {name}").model_dump()
     known = task.Acquisition.parse(recipe.get("acquisition") or {}, f"instrument settings in {name}")
     recipe["acquisition"] = known.model_dump()

@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from lib import player
 from lib.figures import ACCENT, FONT, themed
-from lib.task import Film, InputError, Panel, Picture
+from lib.task import Film, InputError, Panel, Phrase, Picture
 from lib.words import Language, Say, core
 
 WIDE_PX, CELL_PX, CHARACTER_PX = 688, 10, 7.0  # of a page's content; around and of a character of a table
@@ -200,7 +200,9 @@ def pdf(text: str, subject: str) -> bytes:
             subprocess.run(words, check=True, capture_output=True, timeout=PDF_TIMEOUT_S, stdin=subprocess.DEVNULL)
             content = target.read_bytes()
         except (subprocess.SubprocessError, OSError) as error:
-            raise InputError(subject, f"{browser} did not print it", "Save the HTML and print that.") from error
+            raise InputError(
+                subject, Phrase("{browser} did not print it", browser=browser), "Save the HTML and print that."
+            ) from error
     if not content.startswith(b"%PDF"):
-        raise InputError(subject, f"{browser} did not print a PDF", "Save the HTML and print that.")
+        raise InputError(subject, Phrase("{browser} did not print a PDF", browser=browser), "Save the HTML and print that.")
     return content

@@ -28,13 +28,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import __version__
 from lib.disk import ROOT, data_dir, home, read_json, write_atomic, write_json
-from lib.task import InputError, Samples
+from lib.task import InputError, Phrase, Samples
+from lib.words import from_plain, plain
 
 __all__ = [
     "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
-    "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "create", "data_dir", "default_model", "delete",
-    "explain", "find", "home", "list_runs", "part", "read_json", "restore", "save_predictions", "sets", "trash",
-    "write_atomic", "write_json",
+    "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "create", "data_dir",
+    "default_model", "delete", "explain", "find", "home", "list_runs", "part", "read_json", "restore",
+    "save_predictions", "sets", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -50,6 +51,10 @@ Predictions = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]  # predicted, true
 
 class Cancelled(BaseException):
     """Raised in the trainer by the handler of the signal that asks it to stop; not an error."""
+
+
+class Interrupted(BaseException):
+    """Raised in a trainer that its cluster stops for now; the run is queued again, and the text says why. Not an error."""
 
 
 def sets(task: str) -> list[str]:
@@ -89,6 +94,13 @@ class Status(BaseModel):
     best_epoch: int | None = None
     loss: float | None = None  # mean training loss of the last epoch
     reason: str = ""
+    told: Any = ""  # the reason as `words.plain`, to be said in another language
+
+    @property
+    def why(self) -> str:
+        """The reason, as a phrase where it was one."""
+        told = from_plain(self.told)
+        return told if told == self.reason else self.reason
 
     @property
     def finished(self) -> bool:
@@ -158,10 +170,10 @@ class Run:
         except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError):
             return pd.DataFrame()
 
-    def log(self, lines: int = 200) -> str:
-        """The last lines of log.txt."""
+    def log(self, lines: int = 200, name: str = "log.txt") -> str:
+        """The last lines of log.txt, or of another text file of the run."""
         try:
-            with (self.folder / "log.txt").open("rb") as stream:
+            with (self.folder / name).open("rb") as stream:
                 stream.seek(0, os.SEEK_END)
                 stream.seek(max(0, stream.tell() - 400 * lines))
                 text = stream.read().decode(errors="replace")
@@ -255,7 +267,7 @@ def create(task: str, config: Mapping[str, Any], name: str = "", executor: str =
     try:
         run.folder.mkdir(parents=True)
     except FileExistsError as error:
-        raise InputError(f"run {run_id!r}", "a run of that id exists already", "Choose another name.") from error
+        raise InputError(Phrase("run {run!r}", run=run_id), "a run of that id exists already", "Choose another name.") from error
     about = {"task": task, "name": name, "executor": executor, "created_at": now, "version": __version__}
     about |= {"after": after} if after else {}
     write_json(run.folder / "config.json", about | {"config": dict(config)})
@@ -287,29 +299,43 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def find(text: str, task: str | None = None) -> Run:
-    """The run of that id, `task/id`, folder, or beginning of an id that only one run has.
+    """The run of that id, `task/id`, folder or name, or beginning of an id; a name or beginning must be of one run only.
 
-    Raises InputError naming the nearest ones, or all that begin like that.
+    Raises InputError naming the nearest ones, or all that match.
     """
     runs = list_runs(task)
-    exact = [run for run in runs if text in (run.id, f"{run.task}/{run.id}")]
-    exact += [run for run in runs if text and run.folder == Path(text).expanduser().resolve() and run not in exact]
-    matches = exact or [run for run in runs if text and (run.id.startswith(text) or f"{run.task}/{run.id}".startswith(text))]
+    matches = _matches(text, runs) if text else []
     if len(matches) == 1:
         return matches[0]
     names = [f"{run.task}/{run.id}" for run in (matches or runs)]
     if matches:
-        raise InputError(f"run {text!r}", f"{len(matches)} runs match", f"Choose one of: {', '.join(names[:8])}.")
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.3) or names[:3]
-    remedy = f"Nearest: {', '.join(near)}." if near else "There are no runs yet."
-    raise InputError(f"run {text!r}", "there is no such run", remedy)
+        raise InputError(
+            Phrase("run {run!r}", run=text),
+            Phrase("{n} runs match", n=len(matches)),
+            Phrase("Choose one of: {runs}.", runs=", ".join(names[:8])),
+        )
+    by_word = {run.name: f"{run.task}/{run.id}" for run in reversed(runs)} | dict(zip(names, names, strict=True))
+    near = [by_word[word] for word in difflib.get_close_matches(text, by_word, n=3, cutoff=0.3)] or names[:3]
+    remedy = Phrase("Nearest: {runs}.", runs=", ".join(dict.fromkeys(near))) if near else "There are no runs yet."
+    raise InputError(Phrase("run {run!r}", run=text), "there is no such run", remedy)
+
+
+def _matches(text: str, runs: list[Run]) -> list[Run]:
+    """The runs that a text can mean: what names one exactly comes before a name that several may have, and a mere beginning."""
+    if found := [
+        run for run in runs if text in (run.id, f"{run.task}/{run.id}") or run.folder == Path(text).expanduser().resolve()
+    ]:
+        return found
+    if found := [run for run in runs if text in (run.name, f"{run.task}/{run.name}")]:
+        return found
+    return [run for run in runs if run.id.startswith(text) or f"{run.task}/{run.id}".startswith(text)]
 
 
 def default_model(task: str) -> Run:
     """The shipped run with the best validation value. Raises InputError where none is shipped."""
     shipped = [run for run in list_runs(task) if run.shipped and run.has_model()]
     if not shipped:
-        raise InputError(f"task {task!r}", "no model is shipped for it", "Train one, or name the run to use.")
+        raise InputError(Phrase("task {task!r}", task=task), "no model is shipped for it", "Train one, or name the run to use.")
 
     def rank(run: Run) -> tuple[bool, float, str]:
         status = run.status()
@@ -326,9 +352,11 @@ def delete(run: Run) -> Path:
     """
     status = run.status()
     if run.shipped:
-        raise InputError(f"run {run.id}", "it ships with Lightbench and cannot be deleted", "Delete your own runs only.")
+        raise InputError(
+            Phrase("run {run}", run=run.id), "it ships with Lightbench and cannot be deleted", "Delete your own runs only."
+        )
     if status.state == "running" and time.time() - (status.heartbeat_at or 0.0) < 3 * HEARTBEAT_S:
-        raise InputError(f"run {run.id}", "it is being trained", "Cancel it first.")
+        raise InputError(Phrase("run {run}", run=run.id), "it is being trained", "Cancel it first.")
     target = checkpoints_dir() / TRASH / run.task / run.id
     target.parent.mkdir(parents=True, exist_ok=True)
     run.folder.replace(target)
@@ -345,7 +373,9 @@ def restore(path: Path) -> Run:
     """Bring a deleted run back. Raises InputError where it is not in the trash."""
     run = Run(checkpoints_dir() / path.parent.name / path.name)
     if path not in trash():
-        raise InputError(f"run {path.name}", "it is not in the trash", "See `python -m lib jobs list` for the runs that exist.")
+        raise InputError(
+            Phrase("run {run}", run=path.name), "it is not in the trash", "See `python -m lib jobs list` for the runs that exist."
+        )
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     path.replace(run.folder)
     return run
@@ -355,14 +385,16 @@ def explain(error: BaseException) -> str:
     """One sentence on why training stopped, and what helps."""
     first_line = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, InputError):
-        return str(error)
+        return error.sentence()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full: free some space, then resume this run."
+        return Phrase("The disk is full: free some space, then resume this run.")
     if isinstance(error, MemoryError) or "out of memory" in first_line or "allocate memory" in first_line:
-        return "There is not enough memory: choose a smaller batch_size, then start again."
+        return Phrase("There is not enough memory: choose a smaller batch_size, then start again.")
     if isinstance(error, OSError):
-        return f"A file could not be read or written: {error.strerror or first_line} ({error.filename or 'no name given'})."
-    return f"Training stopped on an unexpected error ({type(error).__name__}: {first_line}); the log has the details."
+        told = "A file could not be read or written: {why} ({file})."
+        return Phrase(told, why=error.strerror or first_line, file=error.filename or Phrase("no name given"))
+    told = "Training stopped on an unexpected error ({kind}: {why}); the log has the details."
+    return Phrase(told, kind=type(error).__name__, why=first_line)
 
 
 class Reporter:
@@ -418,7 +450,7 @@ class Reporter:
 
     def close(self, state: State, reason: str = "") -> None:
         """Write how it ended, even on a full disk."""
-        final = {"state": state, "reason": reason, "eta_s": None, "finished_at": time.time()}
+        final = {"state": state, "reason": str(reason), "told": plain(reason), "eta_s": None, "finished_at": time.time()}
         try:
             self.update(write=True, **final)
         except OSError as error:  # no room for a new file: the old one's room is still there

@@ -133,16 +133,20 @@ def _plate(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]
 
 
 def _panels(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
-    """{task, folder, row, acquisition, language} -> {panels}: what to look at of one inspected sample."""
+    """{task, folder, row, acquisition, beside, language} -> {panels}: what to look at of one inspected sample.
+
+    With `beside`, what there is to see beside its picture.
+    """
     task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
-    panels = task.sample_panels(samples, int(payload["row"]), _acquisition(task, payload))
+    asked = task.plate_panels if payload.get("beside") else task.sample_panels
+    panels = asked(samples, int(payload["row"]), _acquisition(task, payload))
     return {"panels": [panel.to_json() for panel in panels]}
 
 
 def _find(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     """{task, folder, rows, finder: {name, parameters}, acquisition, output} -> {failures, seconds}; `output`: a Parquet file."""
     task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
-    asked, acquisition = looking.Asked.of(task, payload["finder"]), _acquisition(task, payload)
+    asked, acquisition = _asked(task, payload["finder"]), _acquisition(task, payload)
     found, failures, seconds = looking.found_in(task, samples, payload["rows"], asked, acquisition, on_progress)
     found.to_parquet(Path(payload["output"]))
     return {"failures": failures, "seconds": seconds}
@@ -154,7 +158,7 @@ def _compare(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any
     `output` gets summary, frames, marks and wanted as Parquet files.
     """
     task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
-    finders, acquisition = [looking.Asked.of(task, one) for one in payload["finders"]], _acquisition(task, payload)
+    finders, acquisition = [_asked(task, one) for one in payload["finders"]], _acquisition(task, payload)
     compared = looking.compare(task, samples, payload["rows"], finders, payload["labels"], acquisition, on_progress)
     compared.save(Path(payload["output"]))
     return {"failures": compared.failures}
@@ -166,6 +170,35 @@ def _suggest_mask(payload: Mapping[str, Any], on_progress: Progress) -> dict[str
     mask = looking.suggested_mask(task, samples, payload["rows"], _acquisition(task, payload), on_progress)
     np.save(Path(payload["output"]), np.argwhere(~mask), allow_pickle=False)
     return {"n_bad": int((~mask).sum())}
+
+
+def _project(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, acquisition, output, finish, language} -> {done, of, n, failures, plates: {name: path}}.
+
+    A part of the work: ask again until `done` is `of`. Then, or with `finish`, the folder `output` gets pictures of the n samples
+    that were gathered.
+    """
+    task, samples, output = _task(payload), looking.samples_of(Path(payload["folder"])), Path(payload["output"])
+    rows, acquisition = [int(row) for row in payload["rows"]], _acquisition(task, payload)
+    found = looking.gather(task, samples, rows, acquisition, output / "gathered.npz")
+    paths = {}
+    if found.done == len(rows) or payload.get("finish"):
+        made = task.projections(found.arrays, samples.take(rows[:1]), acquisition)
+        paths = {name: output / f"run-{number}.bin" for number, name in enumerate(made)}
+        for name, path in paths.items():
+            path.write_bytes(made[name].to_bytes())
+    n = found.done - len(found.failures)
+    told = {"done": found.done, "of": len(rows), "n": n, "failures": found.failures}
+    return told | {"plates": {name: str(path) for name, path in paths.items()}}
+
+
+def _thumbnails(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
+    """{task, folder, rows, output} -> {failures}: small pictures of inspected samples, by row, in the .npz file `output`."""
+    task, samples = _task(payload), looking.samples_of(Path(payload["folder"]))
+    pictures, failures = looking.thumbnails(task, samples, payload["rows"], on_progress)
+    with Path(payload["output"]).open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{str(row): picture for row, picture in pictures.items()})
+    return {"failures": failures}
 
 
 def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
@@ -211,6 +244,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "choices": _choices, "keep": _keep,
     "preview": _preview, "calibrate": _calibrate, "sheet": _sheet, "certify": _certify, "join": _join,
     "export": _export, "plate": _plate, "panels": _panels, "find": _find, "compare": _compare, "suggest_mask": _suggest_mask,
+    "project": _project, "thumbnails": _thumbnails,
 }  # fmt: skip
 
 
@@ -233,6 +267,16 @@ def _run(payload: Mapping[str, Any]) -> Run:
 def _task(payload: Mapping[str, Any]) -> Task:
     """The task, in the language of who asks."""
     return tasks.get(payload["task"]).speaking(payload.get("language", "en"))
+
+
+def _asked(task: Task, values: Mapping[str, Any]) -> looking.Asked:
+    """A finder of the task, or the model of a run: `name` is then `looking.MODEL` and its id."""
+    name = str(values["name"])
+    if not name.startswith(looking.MODEL):
+        return looking.Asked.of(task, values)
+    run = runs.find(name.removeprefix(looking.MODEL), task.name)
+    model = load_model(run)
+    return looking.Asked.learned(run.name, model.task.speaking(task.language), model.predict)
 
 
 def _acquisition(task: Task, payload: Mapping[str, Any]) -> Config:

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from lib import __version__, report, tasks
 from lib.figures import curves
 from lib.runs import Run, part, write_atomic, write_json
-from lib.task import InputError, Panel, Task
+from lib.task import InputError, Panel, Phrase, Task
 from lib.words import Language, Say, core, english
 
 FORMATS = ("html", "pdf")
@@ -35,7 +35,9 @@ def build(run: Run) -> dict[str, Any]:
     """
     table = run.test_predictions()
     if table is None or table.empty:
-        raise InputError(f"run {run.id}", "it has no test predictions yet", "Let the training finish, then build its sheet.")
+        raise InputError(
+            Phrase("run {run}", run=run.id), "it has no test predictions yet", "Let the training finish, then build its sheet."
+        )
     task = tasks.get(run.task).knowing(run.facts())
     predicted, truth, samples = (part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
     sheet: dict[str, Any] = {
@@ -309,11 +311,17 @@ def save(run: Run, path: Path, format_: str, language: Language = "en") -> Path:
     Raises InputError: another format, no test predictions yet, no browser for a PDF, a place that cannot be written to.
     """
     if format_ not in FORMATS:
-        raise InputError(f"format {format_!r}", "it is not known", f"Formats: {', '.join(FORMATS)}.")
+        raise InputError(
+            Phrase("format {format_!r}", format_=format_),
+            "it is not known",
+            Phrase("Formats: {formats}.", formats=", ".join(FORMATS)),
+        )
     text = html(run, language)
     content = report.pdf(text, f"result sheet of {run.id}") if format_ == "pdf" else text
     try:
         write_atomic(path, content)
     except OSError as error:
-        raise InputError(str(path), f"it cannot be written ({error.strerror or error})", "Choose another place.") from error
+        raise InputError(
+            str(path), Phrase("it cannot be written ({why})", why=error.strerror or error), "Choose another place."
+        ) from error
     return path

@@ -54,7 +54,7 @@ def numbered(values: Values) -> np.ndarray:
 def joined(*columns: Values) -> np.ndarray:
     """(n,) group numbers that keep together all rows that share a value in any of the columns, directly or in a chain."""
     if not columns:
-        raise ValueError("Name at least one column to group by.")
+        raise ValueError(Phrase("Name at least one column to group by"))
     codes = [numbered(column) for column in columns]
     rows = len(codes[0])
     starts = np.cumsum([rows, *(code.max(initial=-1) + 1 for code in codes)])
@@ -76,11 +76,21 @@ def folds(
     code = numbered(classes)
     together = np.arange(len(code)) if groups is None else numbered(groups)
     if len(together) != len(code):
-        raise ValueError(f"There are {len(code)} classes but {len(together)} groups; give one of each per row.")
+        raise ValueError(
+            Phrase("There are {n} classes but {groups} groups; give one of each per row", n=len(code), groups=len(together))
+        )
     available = len(np.unique(together))
     if not 2 <= count <= available:
-        kind = "rows" if groups is None else "groups"
-        raise ValueError(f"{count} folds cannot be made from {available} {kind}; choose from 2 to {max(available, 2)}.")
+        kind = Phrase("rows" if groups is None else "groups")
+        raise ValueError(
+            Phrase(
+                "{count} folds cannot be made from {available} {kind}; choose from 2 to {most}",
+                count=count,
+                available=available,
+                kind=kind,
+                most=max(available, 2),
+            )
+        )
     if np.bincount(code).max() < count:  # scikit-learn refuses to stratify what no class allows
         return _plain_folds(together, count, rng)
     seed = int(rng.integers(2**31))
@@ -147,9 +157,15 @@ def four_way(
     a share or number is out of range, or there are too few groups.
     """
     if not 0 <= current_split < n_splits:
-        raise ValueError(f"Fold {current_split} does not exist; there are folds 0 to {n_splits - 1}.")
+        raise ValueError(
+            Phrase(
+                "Fold {current_split} does not exist; there are folds 0 to {last}",
+                current_split=current_split,
+                last=n_splits - 1,
+            )
+        )
     if min(validation, calibration) < 0 or validation + calibration >= 1 - 1 / n_splits:
-        raise ValueError("The shares of validation and calibration must leave rows to train on.")
+        raise ValueError(Phrase("The shares of validation and calibration must leave rows to train on"))
     code = numbered(classes)
     together = np.arange(len(code)) if groups is None else numbered(groups)
     rest, test = folds(code, n_splits, rng, None if groups is None else together)[current_split]

@@ -19,21 +19,22 @@ import pandas as pd
 
 from lib.config import Config, Group, InputError, TrainConfig, first_bytes, option
 from lib.panels import Behind, Film, Marks, Panel, Pick, Picture, Reel, View
-from lib.plate import Plate
+from lib.plate import Facet, Plate
 from lib.samples import Arrays, Samples
-from lib.words import LANGUAGES, Language, Phrase, core, speaker, spoken
+from lib.words import LANGUAGES, Language, Phrase, core, english, speaker, spoken
 
 if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, never by the dashboard
     import torch
 
 __all__ = [
-    "FOLD", "NOTHING", "Arrays", "Behind", "Calibration", "Choices", "Config", "Film", "Group", "InputError", "Marks", "Metric",
-    "Panel", "Phrase", "Pick", "Picture", "Plate", "Reel", "Samples", "Split", "Task", "TrainConfig", "TrainingData", "View",
-    "first_bytes", "option",
+    "FOLD", "NOTHING", "TRUTH", "Arrays", "Behind", "Calibration", "Choices", "Config", "Facet", "Film", "Group", "InputError",
+    "Marks", "Metric", "Panel", "Phrase", "Pick", "Picture", "Plate", "Reel", "Samples", "Split", "Task", "TrainConfig",
+    "TrainingData", "View", "first_bytes", "option",
 ]  # fmt: skip
 
 Split = Literal["train", "validation", "calibration", "test"]
 FOLD = "fold_number"  # column of the samples of a joint sheet: which of its runs predicted the row, counted from 0
+TRUTH = "truth.csv"  # beside simulated files: what is truly in them, never read as a measurement
 NOTHING = "-"  # in a field that names part of a file: none, whatever the file suggests
 
 
@@ -131,12 +132,13 @@ class Task(ABC):
         return told
 
     def say(self, text: str, **values: Any) -> str:
-        """An English text of this task in its language, with the fields in braces filled."""
-        return speaker(self.language, self._catalogue(self.language))(text, **values)
+        """An English text of this task in its language, as its own catalogue has it or else the bench's; fields filled."""
+        told = speaker(self.language, self._catalogue(self.language))(text, **values)
+        return told if self.language == "en" or told != english(text, **values) else core(self.language)(text, **values)
 
     def tell(self, text: str) -> str:
         """A text of an error or a remark in this task's language, whether its own catalogue knows it or the bench's."""
-        return spoken(text, self.say, core(self.language))
+        return spoken(text, self.say)
 
     def languages(self) -> tuple[Language, ...]:
         """English, and those that the task's folder has a catalogue of."""
@@ -153,6 +155,10 @@ class Task(ABC):
     @abstractmethod
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
         """What the Simulate page shows of one sample at these settings, in ≤ 0.5 s."""
+
+    def simulation_views(self, config: Config) -> list[View]:
+        """What takes longer to compute for these settings: made one after the other, below the panels that are there at once."""
+        return []
 
     # --- files --------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -177,7 +183,7 @@ class Task(ABC):
 
     @abstractmethod
     def write(self, samples: Samples, folder: Path) -> list[Path]:
-        """Write samples as the files `read` takes, plus `truth.csv` where truth is known. Whole or not at all."""
+        """Write samples as the files `read` takes, plus TRUTH where truth is known. Whole or not at all."""
 
     # --- clean --------------------------------------------------------------------------------------------------
     @abstractmethod
@@ -236,6 +242,21 @@ class Task(ABC):
 
     def mask_settings(self, path: Path) -> dict[str, Any]:
         """Fields of Acquisition that have a drawn mask used: an HDF5 file with /mask, 1 = good."""
+        return {}
+
+    def plate_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
+        """What to look at below the picture of one sample; by default all there is of it. Raises InputError."""
+        return self.sample_panels(samples, row, acquisition)
+
+    def project(self, samples: Samples, row: int, acquisition: Config, so_far: Arrays) -> Arrays:
+        """`so_far`, arrays that gather a whole run ({} at first, may be changed in place), with one more sample in it.
+
+        Raises InputError, and then leaves `so_far` as it was.
+        """
+        return so_far
+
+    def projections(self, so_far: Arrays, samples: Samples, acquisition: Config) -> dict[str, Plate]:
+        """Pictures of a whole run, by name, of what `project` gathered; {} for a task that has none."""
         return {}
 
     def calibrate(self, samples: Samples, acquisition: Config, rng: np.random.Generator) -> Calibration | None:

@@ -22,15 +22,16 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from lib import lrfinder, tasks
+from lib import lrfinder, runs, tasks
 from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
 from lib.model import load_into, physical, save_weights
 from lib.runs import TEST_ROW, Cancelled, Predictions, Reporter, Run, Status, explain, find, save_predictions, write_atomic
-from lib.task import Arrays, InputError, Metric, Split, Task, TrainConfig, TrainingData
+from lib.task import Arrays, InputError, Metric, Phrase, Split, Task, TrainConfig, TrainingData
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
 STEPS_DOWN, STEP_FACTOR = 3, 0.1
@@ -43,23 +44,36 @@ OnProgress = Callable[[Status], None]
 Finish = Callable[[Run], str]  # what else belongs to a done run; returns what was wrong with it, empty where nothing was
 
 
-def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None, finish: Finish | None = None) -> Status:
+Saved = Callable[[], None]  # may raise Interrupted: nothing is lost after an epoch was saved
+
+
+def fit(
+    run: Run,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+    finish: Finish | None = None,
+    saved: Saved | None = None,
+) -> Status:
     """Train a run to its end, from the start or from its `last.ckpt`, and return its final status.
 
     `finish` is called once, with the trained and tested run, before its state is `done`; what it returns is then the reason.
     Never raises for what goes wrong while training: the run's status is then `failed` with a one-sentence reason and
-    the traceback is in its log. `Cancelled` (raised by the command's signal handler) ends as `cancelled`.
+    the traceback is in its log. `Cancelled` (raised by the command's signal handler) ends as `cancelled`, and `Interrupted` as
+    `queued`; `saved` is called after each epoch but the last.
     """
     reporter = Reporter(run, on_progress, active=int(getattr(rank_zero_only, "rank", 0)) == 0)
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(), _quiet_lightning(), reporter.beating():
-            _fit(run, resume, reporter)
+            _fit(run, resume, reporter, saved)
             reason = finish(run) if finish is not None and reporter.active else ""
         reporter.close("done", reason)
     except (Cancelled, KeyboardInterrupt):
         reporter.log.info("cancelled; resume goes on from the last finished epoch")
         reporter.close("cancelled")
+    except runs.Interrupted as stop:
+        reporter.log.info("%s", stop)
+        reporter.close("queued", stop.args[0])
     except Exception as error:  # noqa: BLE001 - whatever it was, the run must say why it ended
         reporter.log.error("%s", traceback.format_exc())
         reporter.close("failed", explain(error))
@@ -68,7 +82,7 @@ def fit(run: Run, resume: bool = False, on_progress: OnProgress | None = None, f
     return reporter.status
 
 
-def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
+def _fit(run: Run, resume: bool, reporter: Reporter, saved: Saved | None) -> None:
     plain = tasks.get(run.task)
     config = plain.Training.parse(run.config(), subject=f"run {run.id}")
     torch.set_num_threads(config.threads or max(1, _cores() // (config.devices if config.accelerator == "cpu" else 1)))
@@ -78,7 +92,7 @@ def _fit(run: Run, resume: bool, reporter: Reporter) -> None:
     reporter.update(write=True, epochs=config.epochs, **goal, **fresh)
     data = plain.training_data(config)
     task = _informed(run, data.facts())
-    bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs)
+    bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs, saved)
     solved = task.solve(config, data, reporter.log.info)
     if solved is not None:
         network, facts = solved
@@ -111,7 +125,7 @@ def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, d
     """Best weights; their uncertainty fitted on validation, promises certified on calibration; then the test data: once."""
     books.close()
     if books.best_value is None:
-        problem = f"{books.metric.name} was never a number on validation"
+        problem = Phrase("{metric} was never a number on validation", metric=books.metric.name)
         raise InputError("training", problem, "Lower learning_rate and try again.")
     task, network = learner.task, learner.network.eval().to(device)
     load_into(network, run.folder / "model.safetensors", f"run {run.id}")
@@ -174,6 +188,8 @@ def _cores() -> int:
 
 def _trainer(run: Run, config: TrainConfig, bookkeeper: Bookkeeper) -> pl.Trainer:
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    # One process needs no rank from a cluster around it, where Lightning would expect to have been started by srun.
+    alone = [LightningEnvironment()] if config.devices == config.num_nodes == 1 else []
     return pl.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
@@ -183,7 +199,7 @@ def _trainer(run: Run, config: TrainConfig, bookkeeper: Bookkeeper) -> pl.Traine
         gradient_clip_val=CLIP_NORM,
         deterministic="warn" if on_gpu else None,  # the CPU is deterministic by itself, and faster without
         callbacks=[bookkeeper],
-        plugins=[WholeFileIO()],
+        plugins=[WholeFileIO(), *alone],
         logger=False,
         enable_checkpointing=False,  # the bookkeeper saves, when the epoch's books are closed
         enable_progress_bar=False,
@@ -362,8 +378,8 @@ class Scored:
 class Bookkeeper(pl.Callback):
     """At each epoch's end: scores, best weights, metrics.csv, TensorBoard events, then `last.ckpt`."""
 
-    def __init__(self, run: Run, metric: Metric, reporter: Reporter, patience: int) -> None:
-        self.run, self.metric, self.reporter, self.patience = run, metric, reporter, patience
+    def __init__(self, run: Run, metric: Metric, reporter: Reporter, patience: int, saved: Saved | None = None) -> None:
+        self.run, self.metric, self.reporter, self.patience, self.saved = run, metric, reporter, patience, saved
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.lr_factor = 1.0
@@ -424,6 +440,8 @@ class Bookkeeper(pl.Callback):
         trainer.save_checkpoint(self.run.folder / LAST)
         self.tell(epoch + 1, loss=values["train_loss"])
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._exhausted(epoch), all=False)
+        if self.saved is not None and not trainer.should_stop and epoch + 1 < (trainer.max_epochs or 0):
+            self.saved()
 
     def enter(self, values: dict[str, float], epoch: int, learner: Learner) -> None:
         """A finished epoch's figures: judge the weights, write metrics.csv and the log."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from lib.task import InputError, Phrase
+from lib.task import TRUTH, InputError, Phrase
 
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
 ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz")
@@ -54,7 +54,8 @@ def expand(sources: Iterable[Path | File], suffixes: Sequence[str], folder: Path
     """All files to read, in the order of `sources`; ZIP archives are unpacked into `folder`, which must exist.
 
     A file named directly is always taken, whatever its ending: reading decides by content. Folders (walked through
-    recursively) and archives give the files with one of `suffixes`. Nothing is raised for a bad source: it is reported.
+    recursively) and archives give the files with one of `suffixes`. The true values that lie beside simulated files are passed
+    over. Nothing is raised for a bad source: it is reported.
     """
     found = Expansion()
     for number, source in enumerate(sources):
@@ -77,8 +78,18 @@ def expand(sources: Iterable[Path | File], suffixes: Sequence[str], folder: Path
             found.failures.append(
                 (name, Phrase("it could not be opened ({why}). Check the path and the disk.", why=error.strerror or error))
             )
+    _set_truth_aside(found)
     found.files = _told_apart(found.files)
     return found
+
+
+def _set_truth_aside(found: Expansion) -> None:
+    """A table of true values is no measurement; one that is given alone is left to whoever reads it."""
+    truths = [file for file in found.files if PurePosixPath(file[1].replace("\\", "/")).name == TRUTH]
+    if len(truths) < len(found.files):
+        found.files = [file for file in found.files if file not in truths]
+        reason = Phrase("the true values of simulated samples are not read. Rename it where it is something else.")
+        found.skipped += [(name, reason) for _, name in truths]
 
 
 def _told_apart(files: list[File]) -> list[File]:

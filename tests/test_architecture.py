@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "labels": {"task", "runs", "uploads"},
     "drawn": {"task", "runs", "uploads"},
     "disk": {"config", "words"},
-    "runs": {"disk", "task"},
+    "runs": {"disk", "task", "words"},
     "uploads": {"task"},
     "report": {"task", "figures", "player", "words"},
     "nn": set(),

@@ -361,6 +361,18 @@ def test_jobs_log_delete_and_restore(run: Run, capsys: Any) -> None:
     assert only_run() == run and jobs.state(run) == "done"
 
 
+def test_a_run_is_named_as_its_owner_named_it(run: Run, capsys: Any) -> None:
+    assert run.name != run.id
+    assert call("jobs", "list", run.name) == 0
+    assert run.id in capsys.readouterr().out
+    assert call("jobs", "delete", run.name) == 0 and runs.list_runs("toy") == []
+    assert call("jobs", "restore", run.name) == 0
+    assert only_run() == run
+    twin = runs.create("toy", {"epochs": 1}, name=run.name)
+    assert call("sheet", run.name) == 2
+    assert "2 runs match" in (said := capsys.readouterr().err) and run.id in said and twin.id in said
+
+
 def test_jobs_cancel_and_delete_refuse_in_the_wrong_state(run: Run, capsys: Any) -> None:
     assert call("jobs", "cancel", run.id) == 1
     assert "its state is done" in capsys.readouterr().err

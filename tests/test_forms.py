@@ -16,6 +16,7 @@ class Knobs(Config):
     """One field of every kind."""
 
     gain: float | None = option(None, "Amplification", unit="V", group="camera", ge=1, le=50)
+    limit: float | None = option(None, "Highest voltage", unit="V", group="camera", empty="no limit", ge=0)
     frames: int = option(16, "Frames", unit="frames", group="data", ge=1, le=100)
     first: float = option(1.0, "Start", unit="s", group="data", ge=0, le=100)
     last: float = option(2.0, "End", unit="s", group="data", log=True, gt=0, le=100)
@@ -108,6 +109,7 @@ def test_bounds_reach_the_widget(form: AppTest) -> None:
     field = form.number_input(key="knobs.gain")
     assert (field.min, field.max) == (1.0, 50.0)
     assert field.placeholder == "estimated if empty"
+    assert form.number_input(key="knobs.limit").placeholder == "no limit"
 
 
 def test_fields_that_contradict_each_other_give_one_sentence_and_no_values(form: AppTest) -> None:

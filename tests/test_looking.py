@@ -12,7 +12,7 @@ import pytest
 from lib import drawn, labels, looking, serve
 from lib.drawn import Stroke, of_pixels, paint
 from lib.looking import Asked
-from lib.plate import Plate, compact
+from lib.plate import Facet, Plate, compact
 from lib.task import InputError, Samples, Task
 from tests.toy.plates.dots import draw
 
@@ -54,6 +54,15 @@ def test_a_plate_comes_back_as_it_was(dtype: type, shape: tuple[int, int]) -> No
         (75.0, 100.0, 1.0),
     )
     assert (4 + int.from_bytes(content[:4], "little")) % 8 == 0  # typed arrays of a browser begin at their own size
+
+
+def test_where_turned_parts_of_a_picture_lie_travels_too() -> None:
+    curve = np.array([[1.0, 2.0], [1.5, 2.25], [np.nan, np.nan], [3.0, 0.0], [np.nan, np.nan]])
+    facet = Facet(0, 2, 0, 3, (0.5, -1.0), (0.0, 1.0), (-1.0, 0.0), 2.5)
+    plate = Plate(np.zeros((2, 3)), np.ones((2, 3), bool), "ADU", None, (), (75.0, 100.0, 1.0), {"3 Å": curve}, (facet,))
+    found = Plate.from_bytes(plate.to_bytes())
+    np.testing.assert_array_equal(found.curves["3 Å"], curve)
+    assert found.facets == (facet,) and found.center_yx is None
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -211,6 +220,94 @@ def test_hot_pixels_are_suggested(run: tuple[Path, list[np.ndarray]], tmp_path: 
     output = tmp_path / "bad.npy"
     assert asked("suggest_mask", run[0], rows=[0, 1, 2, 3], output=str(output)) == {"n_bad": 1}
     assert np.load(output).tolist() == [[3, 4]]
+
+
+def test_a_run_is_gathered_in_parts_that_go_on_where_they_were_left(
+    run: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "PROJECT_S", 0.0)
+    monkeypatch.setattr(looking, "OVERHEAD", 0)
+    output, rows = tmp_path / "out", [3, 0, 1]
+    output.mkdir()
+    told = [asked("project", run[0], rows=rows, output=str(output)) for _ in rows]
+    assert [(value["done"], value["of"]) for value in told] == [(1, 3), (2, 3), (3, 3)]
+    assert told[0]["plates"] == {} and told[1]["plates"] == {}
+    frames = Samples.load(run[0]).inputs["frame"]
+    plate = Plate.from_bytes(Path(told[2]["plates"]["Sum"]).read_bytes())
+    np.testing.assert_array_equal(plate.pixels, frames[rows].sum(axis=0))
+    other = asked("project", run[0], rows=[2], output=str(output))
+    assert (other["done"], other["n"]) == (1, 1), "other rows begin anew"
+
+
+def test_who_stops_gathering_sees_what_there_is(
+    run: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "PROJECT_S", 0.0)
+    monkeypatch.setattr(looking, "OVERHEAD", 0)
+    asked("project", run[0], rows=[0, 1, 2, 3], output=str(tmp_path))
+    told = asked("project", run[0], rows=[0, 1, 2, 3], output=str(tmp_path), finish=True)
+    assert (told["done"], told["n"], told["of"]) == (2, 2, 4)
+    plate = Plate.from_bytes(Path(told["plates"]["Sum"]).read_bytes())
+    np.testing.assert_array_equal(plate.pixels, Samples.load(run[0]).inputs["frame"][:2].sum(axis=0))
+
+
+def test_a_frame_that_cannot_be_read_is_left_out_of_the_run(
+    dots: Task, run: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = type(dots).project
+
+    def broken(self, samples, row, *rest):
+        if row == 1:
+            raise InputError("a.npy", "frame 1 is truncated", "Copy it again")
+        return project(self, samples, row, *rest)
+
+    monkeypatch.setattr(type(dots), "project", broken)
+    told = asked("project", run[0], rows=[0, 1, 2], output=str(tmp_path))
+    assert (told["done"], told["n"]) == (3, 2)
+    assert told["failures"] == [{"file": "a.npy 1", "error": "frame 1 is truncated. Copy it again"}]
+
+
+def test_small_pictures_come_from_the_worker_black_where_there_is_none(
+    dots: Task, run: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thumbnail = type(dots).thumbnail
+
+    def broken(self, samples, row):
+        if row == 2:
+            raise InputError("a.npy", "frame 2 is truncated", "Copy it again")
+        return thumbnail(self, samples, row)
+
+    monkeypatch.setattr(type(dots), "thumbnail", broken)
+    output = tmp_path / "small.npz"
+    told = asked("thumbnails", run[0], rows=[0, 2], output=str(output))
+    assert [failure["file"] for failure in told["failures"]] == ["a.npy 2"]
+    with np.load(output, allow_pickle=False) as file:
+        assert {*file.files} == {"0", "2"} and not file["2"].any()
+        np.testing.assert_array_equal(file["0"], dots.thumbnail(Samples.load(run[0]), 0))
+
+
+def test_a_model_marks_the_parts_that_it_keeps(
+    dots: Task, run: tuple[Path, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = ["", "error: it is truncated. Copy it again."]
+    monkeypatch.setattr(
+        type(dots), "whole",
+        lambda self, judged, samples: (pd.DataFrame({"note": [notes[judged["n"].iloc[0]]]}), judged[["of", "y_px", "x_px"]]),
+    )  # fmt: skip
+    samples = Samples.load(run[0])
+
+    def predict(one: Samples) -> pd.DataFrame:
+        return pd.DataFrame({"of": [0], "y_px": [float(one.table["frame"].iloc[0])], "x_px": [7.0], "n": one.table["frame"] // 3})
+
+    model = Asked.learned("mine", dots, predict)
+    found, failures, _ = looking.found_in(dots, samples, [1, 3], model, dots.Acquisition(), silent)
+    assert found[["y_px", "x_px", "row"]].to_numpy().tolist() == [[1.0, 7.0, 1.0]]
+    assert failures == [{"file": "a.npy 3", "error": "it is truncated. Copy it again. Look at another one."}]
+
+
+def test_a_model_that_is_not_there_is_a_sentence(run: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no-such-run"):
+        asked("find", run[0], rows=[0], finder={"name": f"{looking.MODEL}no-such-run"}, output=str(tmp_path / "x"))
 
 
 def test_a_task_without_pictures_says_so(toy: Task) -> None:

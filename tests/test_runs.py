@@ -149,6 +149,26 @@ def test_find_names_the_nearest_or_all_that_match(run: Run, monkeypatch: pytest.
         runs.find("")
 
 
+def test_find_takes_the_name_of_one_run_and_lists_several_of_that_name(run: Run) -> None:
+    other = runs.create("other", {"epochs": 1}, name="20")
+    for text in ("My run (2)", "toy/My run (2)"):
+        assert runs.find(text) == run
+    assert runs.find("20") == other, "a name wins over a beginning of ids"
+    twin = runs.create("other", {"epochs": 1}, name=run.name)
+    assert runs.find(run.name, "toy") == runs.find(f"toy/{run.name}") == run
+    with pytest.raises(InputError, match="2 runs match") as caught:
+        runs.find(run.name)
+    assert f"toy/{run.id}" in str(caught.value) and f"other/{twin.id}" in str(caught.value)
+    runs.create("toy", {"epochs": 1}, name=run.id)
+    assert runs.find(run.id) == run, "an id wins over a name"
+
+
+def test_a_misspelt_name_is_told_the_nearest_run(run: Run) -> None:
+    runs.create("toy", {"epochs": 1}, name="another")
+    with pytest.raises(InputError, match=rf"Nearest: toy/{run.id}\b"):
+        runs.find("My rnu (2)")
+
+
 def test_an_exact_id_wins_over_a_beginning(home: Path) -> None:
     short = shipped("toy", "wide", 1.0)
     shipped("toy", "wide-2", 1.0)

@@ -58,6 +58,22 @@ def test_a_folder_gives_its_files_of_the_task_in_order_and_reports_the_rest(tmp_
     assert not found.failures
 
 
+def test_true_values_beside_simulated_files_are_passed_over_but_not_taken_away_alone(tmp_path: Path, target: Path):
+    folder, suffixes = tmp_path / "sim", (".npy", ".csv")
+    folder.mkdir()
+    for name in ("a.npy", "truth.csv"):
+        (folder / name).write_bytes(b"1")
+    archive = make_zip(tmp_path / "b.zip", {"x/1.npy": b"one", "x/truth.csv": b"t"})
+    for number, sources in enumerate(([folder], [archive], [folder / "a.npy", folder / "truth.csv"])):
+        (target / str(number)).mkdir()
+        found = expand(sources, suffixes, target / str(number))
+        assert len(found.files) == 1 and not found.failures
+        ((name, reason),) = found.skipped
+        assert name.endswith("truth.csv") and "true values" in reason
+    (target / "alone").mkdir()
+    assert names(expand([folder / "truth.csv"], suffixes, target / "alone")) == ["truth.csv"]
+
+
 def test_missing_paths_and_empty_folders_are_told_and_the_rest_goes_on(tmp_path: Path, target: Path):
     good = tmp_path / "good.npy"
     good.write_bytes(b"1")

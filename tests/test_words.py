@@ -19,26 +19,29 @@ import pandas as pd
 import pytest
 
 from lib import sheet, splits, tasks
+from lib.jobs import slurm
+from lib.jobs.profiles import ClusterProfile
 from lib.task import Task
 from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
-from lib.ui import actions, clean, columns, context, curves, files, forms, home, look, theme
+from lib.ui import actions, clean, cluster, columns, context, curves, files, forms, home, look, theme
 from lib.words import LANGUAGES, Phrase, core, english, from_plain, plain, speaker, spoken
 
 ROOT = Path(__file__).parents[1]
 UI = ROOT / "lib" / "ui"
 CORE = [
-    ROOT / "lib" / f"{name}.py" for name in ("sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player")
-]
+    ROOT / "lib" / f"{name}.py"
+    for name in (
+        "sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player", "derived", "disk", "export", "model",
+        "recipe", "runs", "train", "lrfinder", "jobs/__init__", "jobs/local",
+    )
+]  # fmt: skip
 PLAYER = ROOT / "lib" / "player.py"  # on pages too
 # What a split keeps together, in sentences on it, and its parts.
 UNITS = {f"{unit}{s}" for unit in ("row", "group", "specimen", "instrument", "day") for s in ("", "s")}
 PARTS = {"train", "validation", "calibration", "test"}
-# Files of a task that refuse what users bring: each of their sentences is in the catalogues, those of the others may be.
-REFUSING = {
-    "spectra": (
-        "arrays", "axes", "columns", "delimited", "files", "hdf5", "join", "original", "parquet", "rows", "tabular", "targets",
-    ),
-}  # fmt: skip
+SUBJECTS = {"settings", "training settings", "promise"}  # of settings that are read
+CLUSTER = sorted((ROOT / "lib" / "jobs").glob("*.py"))  # what they refuse may be said
+BOUNDS = "Input should be"  # how pydantic begins: which of its sentences are met depends on the fields
 OTHERS = [code for code in LANGUAGES if code != "en"]
 TRANSLATED = [name for name in tasks.names() if len(tasks.get(name).languages()) > 1]
 # Functions of streamlit whose first argument a reader sees, and arguments that are seen in any of them.
@@ -69,6 +72,7 @@ def _calls(tree: ast.AST) -> Iterator[ast.Call]:
         if isinstance(node, ast.FunctionDef):
             kinds = [ast.unparse(arg.annotation) for arg in node.args.args if arg.arg == "say" and arg.annotation]
             if any(kind.startswith(logs) for kind in kinds):
+                yield from (call for call in ast.walk(node) if isinstance(call, ast.Call) and _name(call) == "Phrase")
                 continue
         if isinstance(node, ast.Call) and _is_speaker(node):
             yield node
@@ -96,7 +100,30 @@ def refused_in(paths: tuple[Path, ...]) -> frozenset[str]:
     """Every literal problem and remedy of an error that these files raise; those with values are phrases."""
     calls = [node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
     errors = [call for call in calls if _name(call) in ("InputError", "BadCell")]
-    return frozenset(text for call in errors for node in call.args[1:3] for text in _literals(node))
+    return frozenset(text for call in errors for node in call.args[:3] for text in _literals(node)) | _named_in(paths)
+
+
+def _named_in(paths: tuple[Path, ...]) -> frozenset[str]:
+    """Literal sentences that get a name before they are raised or said."""
+    found: set[str] = set()
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Assign)):
+        target, value = node.targets[0], node.value
+        several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+        pairs = zip(target.elts, value.elts, strict=False) if several else [(target, value)]
+        named = [given for name, given in pairs if ast.unparse(name) in ("problem", "remedy", "told")]
+        found |= {text for given in named for text in _literals(given) if " " in text}
+    return frozenset(found)
+
+
+def cluster_texts() -> set[str]:
+    """What pages say of a cluster by a variable: its profile, its reasons, and how Slurm ends a job."""
+    entries = forms.entries(ClusterProfile)
+    labels = {cluster.LABELS.get(entry.label, entry.label) for entry in entries if entry.name not in cluster.AREAS}
+    groups = {entry.group.capitalize() for entry in entries}
+    return {
+        *labels, *groups, *(entry.description for entry in entries), *cluster.REASONS.values(), *cluster.PLACES.values(),
+        *slurm.SAID.values(), slurm.NO_SBATCH,
+    }  # fmt: skip
 
 
 def ui_tables() -> set[str]:
@@ -106,7 +133,7 @@ def ui_tables() -> set[str]:
     choices = [*look.MODES, *clean.VIEWS, *clean.SHOWN, *clean.PICKS, files.UPLOAD, files.FOLDER, files.SAMPLE]
     return {
         *titles, *planned, *choices, *forms.GROUP_TITLES.values(), forms.EMPTY, *columns.OWN, *curves.LOSSES.values(),
-        *theme.STATES,
+        *theme.STATES, *cluster_texts(),
     }  # fmt: skip
 
 
@@ -135,7 +162,8 @@ OWN_TABLES = {
     "spectra": {
         *fluorophores.NAMES, simulate_views.SCATTER, verdicts.PASS, verdicts.TASTE, verdicts.REJECT, verdicts.UNCERTIFIED,
         "train", "validation", "calibration", "test", *sheet_strata.CANDIDATE_TITLES.values(), "candidate", "preprocessing",
-        "model", "setting", "preset", *verdicts.score(pd.DataFrame({"p_a": []}), pd.DataFrame({"p_a": []})),
+        "model", "setting", "preset", "date", "risk", "target",
+        *verdicts.score(pd.DataFrame({"p_a": []}), pd.DataFrame({"p_a": []})),
     },
 }  # fmt: skip
 
@@ -171,8 +199,13 @@ def test_sheets_and_reports_say_everything(language: str) -> None:
     check(
         ROOT / "lib" / f"{language}.json",
         set(said_in(tuple(CORE))) | refused_in(tuple(CORE)) | {sheet.UNSEEN, sheet.UNSEEN_BY_FOLD},
-        UNITS | PARTS,
+        UNITS | PARTS | SUBJECTS | said_in(tuple(CLUSTER)) | refused_in((*CLUSTER, ROOT / "lib" / "serve.py")) | bounds(language),
     )
+
+
+def bounds(language: str) -> set[str]:
+    """Sentences of pydantic that are in the catalogue."""
+    return {text for text in catalogue(ROOT / "lib" / f"{language}.json") if text.startswith(BOUNDS)}
 
 
 @pytest.mark.parametrize("name", TRANSLATED)
@@ -180,9 +213,8 @@ def test_sheets_and_reports_say_everything(language: str) -> None:
 def test_a_task_with_a_catalogue_says_everything(name: str, language: str) -> None:
     task, folder = tasks.get(name), ROOT / "lib" / "tasks" / name
     files = tuple(sorted(folder.glob("*.py")))
-    refused = refused_in(tuple(folder / f"{part}.py" for part in REFUSING.get(name, ())))
-    needed = set(said_in(files)) | task_texts(task) | refused
-    check(folder / f"{language}.json", needed, task_names(task) | refused_in(files))
+    needed = set(said_in(files)) | task_texts(task) | refused_in(files)
+    check(folder / f"{language}.json", needed, task_names(task))
 
 
 def test_there_is_a_task_in_both_languages() -> None:
@@ -197,8 +229,13 @@ SPEAKING = [*UI.glob("*.py"), *CORE, *(path for name in TRANSLATED for path in (
 @pytest.mark.parametrize("path", SPEAKING, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_texts_with_values_have_fields(path: Path) -> None:
     """A text that is put together before it is said cannot be found in a catalogue."""
-    made = [call for call in _calls(ast.parse(path.read_text("utf-8"))) if isinstance(call.args[0], ast.JoinedStr | ast.BinOp)]
+    made = [call for call in _calls(ast.parse(path.read_text("utf-8"))) if _put_together(call.args[0])]
     assert not made, [f"{path.name}:{call.lineno}: {ast.unparse(call)[:80]}" for call in made]
+
+
+def _put_together(node: ast.expr) -> bool:
+    parts = ast.walk(node) if isinstance(node, ast.BinOp) else ()
+    return isinstance(node, ast.JoinedStr) or any(isinstance(p, ast.Constant) and isinstance(p.value, str) for p in parts)
 
 
 def unsaid(source: str) -> list[str]:

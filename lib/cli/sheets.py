@@ -14,7 +14,10 @@ FORMATS = ("html", "pdf")
 def sheet_arguments(command: argparse.ArgumentParser) -> None:
     """What `sheet` takes."""
     command.add_argument(
-        "run", metavar="RUN", nargs="+", help="run id, its beginning, task/id, or folder; several: all folds, for a joint sheet"
+        "run",
+        metavar="RUN",
+        nargs="+",
+        help="run name, id or its beginning, task/id, or folder; several: all folds, for a joint sheet",
     )
     command.add_argument("--format", choices=FORMATS, default="html")
     command.add_argument("--language", choices=tuple(LANGUAGES), default="en", help="English where the task has no other")
@@ -37,7 +40,7 @@ def sheet(parsed: argparse.Namespace) -> int:
 
 def certify_arguments(command: argparse.ArgumentParser) -> None:
     """What `certify` takes."""
-    command.add_argument("run", metavar="RUN", help="run id, its beginning, task/id, or folder")
+    command.add_argument("run", metavar="RUN", help="run name, id or its beginning, task/id, or folder")
     command.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="the settings of the promise")
     command.add_argument("--name", metavar="NAME", default="", help="what to call the new run")
 

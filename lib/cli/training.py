@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from lib import jobs, runs
-from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, find, settings, task_of, usage
-from lib.runs import Cancelled, Run, Status
-from lib.task import Task
+from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, changes, find, settings, task_of, usage
+from lib.jobs.base import NO_PROGRESS, STOPPED, TIME_IS_UP, not_again
+from lib.runs import Cancelled, Interrupted, Run, Status
+from lib.task import InputError, Phrase, Task
+from lib.words import plain
 
 POLL_S = 1.0
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set for every process of a distributed training
@@ -31,14 +34,20 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--background", action="store_true", help="detach; follow it with `python -m lib jobs`")
     command.add_argument("--run", metavar="RUN", help="train this run, which exists already")
     command.add_argument("--resume", action="store_true", help="with --run: go on from its last finished epoch")
+    command.add_argument("--executor", choices=jobs.executors(), default="local", help="where to train (default local)")
+    command.add_argument("--profile", metavar="NAME", help="cluster profile of a slurm run; they are kept in clusters.toml")
+    command.add_argument(
+        "--set-cluster", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="what differs from the profile"
+    )
 
 
 def train(parsed: argparse.Namespace) -> int:
     """Train a new run or one that exists, here or in the background."""
-    with _stopping():  # before torch is imported: a signal in the seconds of the import must not be lost
+    signals = _Signals()
+    with signals.heard():  # before torch is imported: a signal in the seconds of the import must not be lost
         task = task_of(parsed.task)
         run = _existing_run(parsed, task) if parsed.run else _new_run(parsed, task)
-        if parsed.background:
+        if parsed.background or (parsed.executor != "local" and not parsed.run):
             jobs.resume(run) if parsed.resume else jobs.start(run)
             print(f"{run.task}/{run.id}")
             print(f"It trains in the background. Follow it: python -m lib jobs log {run.id}", file=sys.stderr)
@@ -49,10 +58,13 @@ def train(parsed: argparse.Namespace) -> int:
             _wait_for(str(run.about().get("after", "")), run.task)
         # Lightning starts the other ranks of one machine with this command line: they must train the same run.
         sys.argv[1:] = ["train", run.task, "--run", run.id, *(["--resume"] if parsed.resume else [])]
-        status = _fit(run, parsed.resume, quiet=bool(parsed.run) or not first)
+        epochs_before = run.status().epoch
+        status = _fit(run, parsed.resume, bool(parsed.run) or not first, signals)
+        if first and status.state == "queued" and signals.warned.is_set():
+            status = _queue_again(run, status, epochs_before)
         if first:
             _say_end(run, status)
-    return {"done": OK, "cancelled": INTERRUPTED}.get(status.state, FAILED)
+    return {"done": OK, "cancelled": INTERRUPTED, "queued": INTERRUPTED}.get(status.state, FAILED)
 
 
 def _wait_for(run_id: str, task: str) -> None:
@@ -64,15 +76,27 @@ def _wait_for(run_id: str, task: str) -> None:
 def _new_run(parsed: argparse.Namespace, task: Task) -> Run:
     if parsed.resume:
         raise UsageError("--resume: it needs --run RUN. `python -m lib jobs list` shows the runs.")
+    if parsed.executor == "local" and (parsed.profile or parsed.set_cluster):
+        raise UsageError("--profile, --set-cluster: they belong to a cluster. Add --executor slurm.")
     config = settings(task.Training, parsed.set, parsed.preset, task.training_presets)
     with usage():
-        return runs.create(task.name, config.model_dump(mode="json"), parsed.name)
+        asked = jobs.SLURM.chosen(parsed.profile or "", _cluster_changes(parsed))
+        run = runs.create(task.name, config.model_dump(mode="json"), parsed.name, parsed.executor)
+    if parsed.executor == jobs.SLURM.name:
+        jobs.SLURM.assign(run, asked)
+    return run
+
+
+def _cluster_changes(parsed: argparse.Namespace) -> dict[str, str]:
+    return changes(parsed.set_cluster, option="--set-cluster")
 
 
 def _existing_run(parsed: argparse.Namespace, task: Task) -> Run:
     run = find(parsed.run, task.name)
     if parsed.set or parsed.preset or parsed.name:
         raise UsageError("--run: the settings of a run cannot be changed. Leave out --set, --preset and --name.")
+    if parsed.profile or parsed.set_cluster:
+        _ask_for_more(parsed, run)
     if run.status().state == "done":
         raise UsageError(f"run {run.id}: it is done. Start a new one, with --set start_from={run.id} to go on from its weights.")
     if (run.folder / "last.ckpt").exists() and not parsed.resume:
@@ -80,37 +104,104 @@ def _existing_run(parsed: argparse.Namespace, task: Task) -> Run:
     return run
 
 
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Turn the signals that ask a program to stop into Cancelled, once: the second one is ignored while we clean up."""
+def _ask_for_more(parsed: argparse.Namespace, run: Run) -> None:
+    """What the next job of a slurm run asks for: another profile, or changes of what its last job asked for."""
+    if run.about().get("executor") != jobs.SLURM.name or not parsed.background:
+        raise UsageError("--profile, --set-cluster with --run: only for a slurm run that is resumed with --background.")
+    with usage():
+        start = jobs.SLURM.chosen(parsed.profile) if parsed.profile else jobs.SLURM.settings(run)
+        asked = type(start).parse(start.model_dump() | _cluster_changes(parsed), "--set-cluster")
+    if jobs.state(run) not in jobs.ACTIVE:
+        jobs.SLURM.assign(run, asked)
 
-    def stop(_number: int, _frame: object) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+
+class _Signals:
+    """What the signals that end a program mean to a trainer.
+
+    SIGTERM, SIGINT and SIGHUP are its user's, once: while it cleans up, more of them are ignored. In a cluster's job that its
+    user did not cancel, SIGTERM comes from the cluster, which may start the job again; SIGUSR1 announces the time limit.
+    """
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.warned = threading.Event()
+        self.stopping = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within this block."""
+        heard = dict.fromkeys(self.stopping, self._stop) | ({signal.SIGUSR1: self._warn} if hasattr(signal, "SIGUSR1") else {})
+        before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self._hear_no_more()
+        if number == signal.SIGTERM and self.run is not None and jobs.notice_s(self.run) is not None:
+            raise Interrupted(STOPPED)
         raise Cancelled
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    def _warn(self, _number: int, _frame: object) -> None:
+        """Stop at the end of this epoch, or in the middle when half of the time left has passed."""
+        notice_s = None if self.run is None else jobs.notice_s(self.run)
+        if notice_s is not None:
+            self.warned.set()
+            signal.signal(signal.SIGALRM, self._leave)
+            signal.alarm(max(1, round(notice_s / 2)))
+
+    def _leave(self, _number: int = 0, _frame: object = None) -> None:
+        signal.alarm(0)
+        self._hear_no_more()
+        raise Interrupted(TIME_IS_UP)
+
+    def epoch_saved(self) -> None:
+        """The best moment to leave. Raises Interrupted once warned."""
+        if self.warned.is_set():
+            self._leave()
+
+    def _hear_no_more(self) -> None:
+        """From now on it cleans up, and the cluster's own signals only say what is known."""
+        for number in self.stopping:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _queue_again(run: Run, status: Status, epochs_before: int) -> Status:
+    """Let the cluster start it anew, unless that would go on for ever."""
+    if status.epoch <= epochs_before:
+        return _failed(run, NO_PROGRESS)
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        jobs.queue_again(run)
+    except InputError as error:
+        return _failed(run, not_again(error.problem))
+    return status
 
 
-def _fit(run: Run, resume: bool, quiet: bool) -> Status:
+def _failed(run: Run, reason: Phrase) -> Status:
+    return run.set_status(state="failed", reason=str(reason), told=plain(reason))
+
+
+def _fit(run: Run, resume: bool, quiet: bool, signals: _Signals) -> Status:
     """Train with a progress bar (a terminal) or a line per epoch (anything else); a job has its log instead."""
+    signals.run = run
     try:
         from lib import train as engine
 
         with tqdm(unit="step", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True) as bar:
             show = None if quiet else _Shown(bar)
-            status = engine.fit(run, resume, show, _build_sheet)
+            status = engine.fit(run, resume, show, _build_sheet, signals.epoch_saved)
     except Cancelled:  # while torch was being imported
         status = run.set_status(state="cancelled", finished_at=time.time())
+    except Interrupted as stop:
+        status = run.set_status(state="queued", reason=str(stop), told=plain(stop.args[0]))
     except ImportError as error:
         reason = f"A package is missing or broken ({error}). Install requirements.txt again, then resume."
         status = run.set_status(state="failed", reason=reason, finished_at=time.time())
+    finally:
+        if signals.warned.is_set():
+            signal.alarm(0)
     return status
 
 

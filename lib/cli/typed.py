@@ -55,11 +55,11 @@ def settings(config: type[Config], pairs: Sequence[str], preset: str | None, pre
         return config.parse(values)
 
 
-def changes(pairs: Sequence[str], hint: str = "") -> dict[str, str]:
+def changes(pairs: Sequence[str], hint: str = "", option: str = "--set") -> dict[str, str]:
     """KEY=VALUE pairs as typed. Raises UsageError on one without =, followed by the hint."""
     for pair in pairs:
         if "=" not in pair:
-            raise UsageError(f"--set {pair}: it has no =. Write KEY=VALUE{hint}.")
+            raise UsageError(f"{option} {pair}: it has no =. Write KEY=VALUE{hint}.")
     return {key.strip(): value.strip() for key, _, value in (pair.partition("=") for pair in pairs)}
 
 

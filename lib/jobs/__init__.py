@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from typing import Literal
 
-import psutil
-
-from lib.jobs.base import Executor, mark_cancelled, write_proc
-from lib.jobs.local import LocalExecutor, find_process, identity
-from lib.runs import Run
-from lib.task import InputError
+from lib.jobs.base import End, Executor, mark_cancelled
+from lib.jobs.local import LocalExecutor
+from lib.jobs.slurm import SlurmExecutor
+from lib.runs import Run, delete
+from lib.task import InputError, Phrase
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
 START_S = 10.0  # a new run without a process is lost only after this
 
-_EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (LocalExecutor(),)}
+SLURM = SlurmExecutor()
+_EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (LocalExecutor(), SLURM)}
 
 
 def executors() -> Mapping[str, Executor]:
@@ -30,7 +29,11 @@ def executor_of(run: Run) -> Executor:
     """The executor of a run: the one its process was started with, else the one it was made for. Raises InputError."""
     name = str((run.proc() or {}).get("executor") or run.about().get("executor") or "local")
     if name not in _EXECUTORS:
-        raise InputError(f"run {run.id}", f"there is no executor {name!r}", f"Executors: {', '.join(_EXECUTORS)}.")
+        raise InputError(
+            Phrase("run {run}", run=run.id),
+            Phrase("there is no executor {name!r}", name=name),
+            Phrase("Executors: {executors}.", executors=", ".join(_EXECUTORS)),
+        )
     return _EXECUTORS[name]
 
 
@@ -39,36 +42,49 @@ def state(run: Run) -> State:
     status, proc = run.status(), run.proc()
     if status.finished:
         return status.state
-    if proc is not None and executor_of(run).alive(run):
+    if proc is not None and (executor := executor_of(run)).alive(run):
         renewed = (status.heartbeat_at or 0.0) >= float(proc.get("submitted_at", 0.0)) - START_S
-        return "running" if status.state == "running" and renewed else "queued"
+        return "running" if status.state == "running" and renewed and not executor.waiting(run) else "queued"
     status = run.status()  # it may have ended between the two looks
     if status.finished:
         return status.state
     if proc is None:
         return "queued" if time.time() - status.created_at < START_S else "lost"
-    return "cancelled" if "cancelled_at" in proc else "lost"
+    return "cancelled" if asked_to_stop(run) else end(run).state
 
 
 def start(run: Run) -> None:
-    """Submit a new run to its executor. Raises InputError where that is not usable here."""
-    _submit(run, resume=False)
+    """Submit a new run to its executor. Raises InputError where that refuses it; the run is in the trash then."""
+    try:
+        _submit(run, resume=False)
+    except InputError:
+        delete(run)  # nothing was trained, and its settings are still in the form or the command that made it
+        raise
 
 
 def resume(run: Run) -> None:
     """Train on from `last.ckpt`, or from the start where nothing was saved. Raises InputError for a run that is not open."""
     now = state(run)
     if now in ACTIVE or now == "done":
-        raise InputError(f"run {run.id}", f"its state is {now}", "Only a failed, cancelled or lost run can be resumed.")
+        raise InputError(
+            Phrase("run {run}", run=run.id),
+            Phrase("its state is {state}", state=now),
+            "Only a failed, cancelled or lost run can be resumed.",
+        )
+    before = run.status().model_dump()
     run.set_status(state="queued", reason="", finished_at=None, eta_s=None)  # no trainer lives, so this is ours to write
-    _submit(run, resume=True)
+    try:
+        _submit(run, resume=True)
+    except InputError:
+        run.set_status(**before)
+        raise
 
 
 def _submit(run: Run, resume: bool) -> None:
     executor = executor_of(run)
     usable, why = executor.available()
     if not usable:
-        raise InputError(f"executor {executor.name}", why, "Choose another executor.")
+        raise InputError(Phrase("executor {name}", name=executor.name), why, "Choose another executor.")
     executor.submit(run, resume=resume)
 
 
@@ -76,7 +92,11 @@ def cancel(run: Run) -> None:
     """Stop a run and everything it started; returns once it is gone. Raises InputError where it has ended already."""
     now = state(run)
     if now not in (*ACTIVE, "lost"):
-        raise InputError(f"run {run.id}", f"its state is {now}", "Only a queued, running or lost run can be cancelled.")
+        raise InputError(
+            Phrase("run {run}", run=run.id),
+            Phrase("its state is {state}", state=now),
+            "Only a queued, running or lost run can be cancelled.",
+        )
     if run.proc() is None:
         mark_cancelled(run)
     else:
@@ -88,13 +108,28 @@ def claim(run: Run) -> None:
 
     Raises InputError where another living process trains it, so that two starts of one run never write to one folder.
     """
-    proc = run.proc() or {}
-    other = find_process(proc) if proc.get("executor", "local") == "local" else None
-    family = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    if other is not None and other.pid not in family:
-        raise InputError(f"run {run.id}", f"process {other.pid} trains it already", "Wait for it, or cancel it first.")
-    if other is None:
-        write_proc(run, "local", **identity(os.getpid()))
+    if not executor_of(run).claim(run):  # started by hand, outside of where the run was made for
+        _EXECUTORS["local"].claim(run)
+
+
+def end(run: Run) -> End:
+    """What became of a run that is not alive and did not end by itself, with the reason as far as its executor knows it."""
+    return executor_of(run).end(run)
+
+
+def notice_s(run: Run) -> float | None:
+    """Called by a trainer: seconds between a cluster's warning and its end; None where nobody but its user stops it."""
+    return None if asked_to_stop(run) else executor_of(run).notice_s(run)
+
+
+def asked_to_stop(run: Run) -> bool:
+    """Whether its user cancelled the run, so that the signal that ends it comes from there."""
+    return "cancelled_at" in (run.proc() or {})
+
+
+def queue_again(run: Run) -> None:
+    """Called by a trainer that was warned: let its executor start it anew later. Raises InputError where it refuses."""
+    executor_of(run).queue_again(run)
 
 
 def log(run: Run, lines: int = 200) -> str:

@@ -8,9 +8,32 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from lib.runs import ROOT, Run, home, write_json
+from lib.task import Phrase
+
+# What a trainer that its cluster stops says of itself.
+TIME_IS_UP = Phrase("The time limit came; queued again to go on from the last finished epoch.")
+STOPPED = Phrase("Stopped by the cluster; it goes on when the cluster starts it again.")
+NO_PROGRESS = Phrase(
+    "Not one epoch was finished within the time limit. Raise time_limit_min, or make an epoch smaller, then resume."
+)
+
+
+def not_again(why: str) -> Phrase:
+    """Of a run that met its time limit where its cluster refused to queue it again, and said why."""
+    told = "The time limit came, and the cluster did not queue the job again ({why}). Resume goes on from the last epoch."
+    return Phrase(told, why=why)
+
+
+@dataclass(frozen=True)
+class End:
+    """What became of a run whose trainer is gone without having said so itself; `reason` is a sentence, empty where unknown."""
+
+    state: Literal["failed", "cancelled", "lost"]
+    reason: str = ""
 
 
 class Executor(Protocol):
@@ -28,6 +51,21 @@ class Executor(Protocol):
 
     def alive(self, run: Run) -> bool:
         """Whether the run's trainer exists, waiting or computing."""
+
+    def waiting(self, run: Run) -> bool:
+        """Of a run that is alive: whether it has no place to compute yet, or has lost it for now."""
+
+    def end(self, run: Run) -> End:
+        """Of a run that is not alive and did not end by itself: what became of it."""
+
+    def claim(self, run: Run) -> bool:
+        """Note this process as the run's own if this is a place of the executor. Raises InputError where another trains it."""
+
+    def notice_s(self, run: Run) -> float | None:
+        """In the run's own process: seconds of warning before the executor ends it for now; None where it never does."""
+
+    def queue_again(self, run: Run) -> None:
+        """In the run's own process: end it, and start it anew later. Raises InputError."""
 
     def cancel(self, run: Run) -> None:
         """Stop every process of the run; returns once they are gone. Raises InputError where that fails."""

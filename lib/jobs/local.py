@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
-from lib.jobs.base import command, environment, mark_cancelled, write_proc
+from lib.jobs.base import End, command, environment, mark_cancelled, write_proc
 from lib.runs import ROOT, STALE_S, Run
-from lib.task import InputError
+from lib.task import InputError, Phrase
 
 GRACE_S = 10.0  # to save nothing but say goodbye; then the group is killed
 CREATED_TOLERANCE_S = 2.0  # the clock may be set while a job runs
@@ -46,8 +46,8 @@ class LocalExecutor:
                 )
             write_proc(run, self.name, **identity(process.pid))
         except OSError as error:
-            problem = f"it could not be started ({error.strerror or error})"
-            raise InputError(f"run {run.id}", problem, "Free disk and memory, then resume it.") from error
+            problem = Phrase("it could not be started ({why})", why=error.strerror or error)
+            raise InputError(Phrase("run {run}", run=run.id), problem, "Free disk and memory, then resume it.") from error
         threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()  # leaves no zombie
 
     def alive(self, run: Run) -> bool:
@@ -58,12 +58,43 @@ class LocalExecutor:
         last_sign = max(run.status().heartbeat_at or 0.0, float(proc.get("submitted_at", 0.0)))
         return time.time() - last_sign < STALE_S
 
+    def waiting(self, run: Run) -> bool:
+        """Never: it computes at once."""
+        return False
+
+    def end(self, run: Run) -> End:
+        """Nobody watched."""
+        return End("lost")
+
+    def claim(self, run: Run) -> bool:
+        """Note this process as the run's own, unless that or one of its parents is noted. Raises InputError."""
+        proc = run.proc() or {}
+        other = find_process(proc) if proc.get("executor", self.name) == self.name else None
+        family = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+        if other is not None and other.pid not in family:
+            raise InputError(
+                Phrase("run {run}", run=run.id),
+                Phrase("process {process} trains it already", process=other.pid),
+                "Wait for it, or cancel it first.",
+            )
+        if other is None:
+            write_proc(run, self.name, **identity(os.getpid()))
+        return True
+
+    def notice_s(self, run: Run) -> float | None:
+        """Only its user stops it."""
+        return None
+
+    def queue_again(self, run: Run) -> None:
+        """There is no queue. Raises InputError."""
+        raise InputError(Phrase("run {run}", run=run.id), "this machine has no queue", "Resume it by hand.")
+
     def cancel(self, run: Run) -> None:
         """Ask the trainer to stop, then kill whatever is left of its group; returns once all of it is gone."""
         proc = run.proc() or {}
         if proc.get("host", socket.gethostname()) != socket.gethostname():
-            remedy = f"Cancel it there: python -m lib jobs cancel {run.id}."
-            raise InputError(f"run {run.id}", f"it runs on {proc['host']}", remedy)
+            remedy = Phrase("Cancel it there: python -m lib jobs cancel {run}.", run=run.id)
+            raise InputError(Phrase("run {run}", run=run.id), Phrase("it runs on {host}", host=proc["host"]), remedy)
         mark_cancelled(run)
         trainer = find_process(proc)
         members = _members(proc, trainer)
@@ -74,7 +105,11 @@ class LocalExecutor:
         while left := [p for p in members | _members(proc, trainer) if _lives(p)]:
             if time.monotonic() > deadline:
                 numbers = ", ".join(str(p.pid) for p in left)
-                raise InputError(f"run {run.id}", f"the processes {numbers} did not end", "End them by hand and look again.")
+                raise InputError(
+                    Phrase("run {run}", run=run.id),
+                    Phrase("the processes {numbers} did not end", numbers=numbers),
+                    "End them by hand and look again.",
+                )
             for process in left:
                 _send(process, getattr(signal, "SIGKILL", signal.SIGTERM))
             psutil.wait_procs(left, timeout=0.5)

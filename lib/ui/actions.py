@@ -8,6 +8,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from lib.runs import Run, delete, restore
+from lib.ui.cluster import SLURM, cluster_form, log_text, script_box
 from lib.ui.context import PAGE_PATH, Jobs, guard, plain
 from lib.ui.rundata import OPEN_END, Overview
 from lib.ui.words import t
@@ -52,7 +53,9 @@ def show_asked(jobs: Jobs) -> None:
     if action == "cancel":
         st.dialog(t("Cancel this run?"), icon=":material/stop_circle:", on_dismiss=_forget)(_cancel_dialog)(run, jobs)
     elif action == "log":
-        st.dialog(t("Log"), width="large", icon=":material/article:", on_dismiss=_forget)(_log_dialog)(run)
+        st.dialog(t("Log"), width="large", icon=":material/article:", on_dismiss=_forget)(_log_dialog)(run, jobs)
+    elif action == "resume" and run.about().get("executor") == SLURM:
+        st.dialog(t("Resume this run?"), width="large", icon=":material/resume:", on_dismiss=_forget)(_resume_dialog)(run, jobs)
     else:
         _forget()
         with guard():
@@ -107,12 +110,26 @@ def _cancel_dialog(run: Run, jobs: Jobs) -> None:
                 st.rerun()
 
 
-def _log_dialog(run: Run) -> None:
+def _resume_dialog(run: Run, jobs: Jobs) -> None:
+    """On a cluster: what its next job asks for, which may be more than the last one had."""
+    with guard():
+        slurm = jobs.executors()[SLURM]
+        values = cluster_form(slurm, f"resume-{run.id}", slurm.settings(run))
+        if values is not None:
+            script_box(slurm.script(run, slurm.Settings.parse(values)))
+        if st.button(t("Resume"), type="primary", key="confirm-resume", disabled=values is None) and values is not None:
+            _forget()
+            slurm.assign(run, slurm.Settings.parse(values))
+            _do(run, "resume", jobs)
+            st.rerun()
+
+
+def _log_dialog(run: Run, jobs: Jobs) -> None:
     with guard():
         st.caption(f"{plain(run.name)} · {run.id}")
-        st.fragment(_log_tail, run_every=2)(run)
+        st.fragment(_log_tail, run_every=2)(run, jobs)
 
 
-def _log_tail(run: Run) -> None:
+def _log_tail(run: Run, jobs: Jobs) -> None:
     with st.container(height=480, autoscroll=True, border=False):
-        st.code(run.log(400) or t("Nothing logged yet."), language=None, wrap_lines=True)
+        st.code(log_text(jobs, run, 400) or t("Nothing logged yet."), language=None, wrap_lines=True)

@@ -21,7 +21,7 @@ from lib.runs import home
 from lib.task import Config, InputError, Samples, Task
 from lib.ui.calibrate import calibrate_section
 from lib.ui.columns import column_config
-from lib.ui.contact import PER_PAGE, compose, sheet_figure
+from lib.ui.contact import PER_PAGE, compose, plotly_text, sheet_figure
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
 from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_remarks, show_skipped, zip_files, zip_folder
 from lib.ui.forms import config_form, fill_form, spoken
@@ -29,8 +29,9 @@ from lib.ui.look import has_plates, look_view
 from lib.ui.offers import offered
 from lib.ui.overview import Made, has_overview, show_overview
 from lib.ui.panels import show_panels
+from lib.ui.pictures import Pictured, panels_of, small_pictures
 from lib.ui.predict import acquisition_form, acquisition_key
-from lib.ui.words import speaking, t
+from lib.ui.words import one_of, t
 from lib.ui.work import begin, busy, finished, warm_up
 from lib.uploads import archive_names
 
@@ -55,6 +56,9 @@ class Inspection:
     hands: list[Hand] = field(default_factory=lambda: [{}])
     digests_: dict[str, str] = field(default_factory=dict)
     made: Made = field(default_factory=dict)  # panels of the overview
+
+    def __post_init__(self) -> None:
+        self.pictured = Pictured(self.folder.name, self.samples, self.acquisition)
 
     @property
     def hand(self) -> Hand:
@@ -216,9 +220,9 @@ def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFr
     """Overview, contact sheet or table; what is picked there can be kept, dropped and looked at."""
     views = [view for view in VIEWS if {"Overview": has_overview, "Look": has_plates}.get(view, bool)(task)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = _one_of(t("View"), views, _key(task, "view"))
-        show = _one_of(t("Show"), list(SHOWN), _key(task, "show")) if view != "Overview" else "all"
-        pick = _one_of(t("Pick with"), list(PICKS), _key(task, "pick")) if view == "Contact sheet" else "clicks"
+        view = one_of(t("View"), views, _key(task, "view"))
+        show = one_of(t("Show"), list(SHOWN), _key(task, "show")) if view != "Overview" else "all"
+        pick = one_of(t("Pick with"), list(PICKS), _key(task, "pick")) if view == "Contact sheet" else "clicks"
     rows = list(range(len(keep))) if show == "all" else np.flatnonzero(keep == (show == "kept")).tolist()
     if not rows:
         empty_state(t("No sample is kept.") if show == "kept" else t("No sample is dropped."))
@@ -232,7 +236,7 @@ def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFr
     elif view == "Table":
         picked = _table(task, inspection, rows, flags, keep)
     else:
-        picked = _contact_sheet(task, inspection, rows, flags, keep, frame=pick == "a frame")
+        picked = _contact_sheet(task, worker, inspection, rows, flags, keep, frame=pick == "a frame")
     _by_hand(task, inspection, picked)
     if picked:
         row = picked[0]
@@ -240,16 +244,7 @@ def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFr
         st.markdown("##### " + " · ".join(filter(None, [str(row + 1), plain(inspection.files[row]), more])))
         why = _reasons(flags, inspection.hand)[row]
         st.caption(plain(": ".join(filter(None, [t("Kept") if keep.iloc[row] else t("Dropped"), why]))))
-        known = task.Acquisition.parse(inspection.acquisition)
-        show_panels(task.sample_panels(inspection.samples, row, known), _key(task, f"sample-{row}"))
-
-
-def _one_of(label: str, options: Sequence[str], key: str) -> str:
-    """A choice among English words, shown in the reader's language; the first is chosen at the start."""
-    chosen: str = st.segmented_control(
-        label, options, default=options[0], required=True, key=key, persist_state="session", format_func=speaking()
-    )
-    return chosen
+        show_panels(panels_of(task, worker, inspection.pictured, row), _key(task, f"sample-{row}"))
 
 
 def _reasons(flags: pd.DataFrame, hand: Hand) -> list[str]:
@@ -259,18 +254,27 @@ def _reasons(flags: pd.DataFrame, hand: Hand) -> list[str]:
 
 
 def _contact_sheet(
-    task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.DataFrame, keep: pd.Series, *, frame: bool
+    task: Task,
+    worker: WorkerLike,
+    inspection: Inspection,
+    rows: Sequence[int],
+    flags: pd.DataFrame,
+    keep: pd.Series,
+    *,
+    frame: bool,
 ) -> list[int]:
     """One page of thumbnails; returns the rows picked in it."""
     pages = math.ceil(len(rows) / PER_PAGE)
     page = _page_number(task, pages) if pages > 1 else 1
     shown = list(rows[(page - 1) * PER_PAGE : page * PER_PAGE])
-    why = _reasons(flags, inspection.hand)
+    why, small = _reasons(flags, inspection.hand), small_pictures(task, worker, inspection.pictured, shown)
+    if small is None:
+        return []
     sheet = compose(
-        [task.thumbnail(inspection.samples, row) for row in shown], [str(row + 1) for row in shown],
+        small, [str(row + 1) for row in shown],
         [bool(keep.iloc[row]) for row in shown], [row in inspection.hand for row in shown],
     )  # fmt: skip
-    hover = [f"{row + 1} · {_plotly_text(inspection.files[row])}<br>{why[row] or t('kept')}" for row in shown]
+    hover = [f"{row + 1} · {plotly_text(inspection.files[row])}<br>{why[row] or t('kept')}" for row in shown]
     event: Any = st.plotly_chart(
         themed(sheet_figure(sheet, hover, frame=frame), theme()), theme=None, width="stretch", on_select="rerun",
         selection_mode=("points", "box"), config={"displayModeBar": False},
@@ -290,10 +294,6 @@ def _page_number(task: Task, pages: int) -> int:
     if int(st.session_state.get(key) or 1) > pages:
         st.session_state[key] = pages
     return int(st.number_input(t("Page of {pages}", pages=pages), 1, pages, key=key, persist_state="session", width=140) or 1)
-
-
-def _plotly_text(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _table(task: Task, inspection: Inspection, rows: Sequence[int], flags: pd.DataFrame, keep: pd.Series) -> list[int]:

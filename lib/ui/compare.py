@@ -11,9 +11,10 @@ import pandas as pd
 import streamlit as st
 
 from lib import labels
+from lib.ui.context import plain
 from lib.ui.desk import Comparison, Desk, Dressing, hold
 from lib.ui.files import show_failures
-from lib.ui.finder import choose_finder
+from lib.ui.finder import choose_finder, finder_title
 from lib.ui.plate import FOUND, LABELLED, TRUE, Shown
 from lib.ui.words import t
 from lib.ui.work import begin
@@ -34,7 +35,7 @@ def compare_section(desk: Desk) -> Dressing:
         st.button(t("Add"), key=desk.key("compare-add"), icon=":material/add:", disabled=asked is None, on_click=add)
         st.button(t("Start over"), key=desk.key("compare-clear"), disabled=not desk.asked, on_click=desk.asked.clear)
     for number, one in enumerate(desk.asked, start=1):
-        st.caption(f"{number}. **{desk.task.say(one['name'])}** {_changed(desk, one)}")
+        st.caption(f"{number}. **{plain(finder_title(desk, one['name']))}** {_changed(desk, one)}")
     reference = _reference(desk)
     rows = _rows(desk, reference) if reference is not None else []
     ready = bool(desk.asked and rows)
@@ -51,6 +52,8 @@ def compare_section(desk: Desk) -> Dressing:
 
 def _changed(desk: Desk, asked: dict[str, Any]) -> str:
     """Parameters that are not at their defaults, as text."""
+    if asked["name"] not in desk.task.finders:
+        return ""
     default = desk.task.finders[asked["name"]]().model_dump()
     return ", ".join(f"{name} = {value}" for name, value in asked["parameters"].items() if value != default.get(name))
 
@@ -114,7 +117,7 @@ def _results(desk: Desk, compared: Comparison) -> None:
 
 def _names(desk: Desk, compared: Comparison) -> list[str]:
     """The finders' names, numbered where one is there twice."""
-    names = [desk.task.say(one["name"]) for one in compared.finders]
+    names = [finder_title(desk, one["name"]) for one in compared.finders]
     return [f"{number}. {name}" if names.count(name) > 1 else name for number, name in enumerate(names, start=1)]
 
 

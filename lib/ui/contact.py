@@ -53,6 +53,11 @@ def _tile(thumbnail: np.ndarray, *, dim: bool) -> Image.Image:
     return tile
 
 
+def plotly_text(text: str) -> str:
+    """Text whose marks of HTML a figure shows and does not obey."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def sheet_figure(sheet: Image.Image, hover: Sequence[str], *, frame: bool = False) -> go.Figure:
     """The composed picture with one invisible, selectable point on each tile, numbered as on the page.
 

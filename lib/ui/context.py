@@ -27,6 +27,7 @@ from lib.ui.words import language, t
 from lib.words import core, spoken
 
 PAGE_PATH = "page_path"
+PAGE_TASK = "page_task"  # session: the task of the page shown, in the reader's language; none where it has none
 PAGES_FOLDER = Path(__file__).resolve().parents[2] / "pages"
 STAGES: Mapping[str, tuple[str, str]] = {  # stage: title, icon
     "simulate": ("Simulate", ":material/blur_on:"),
@@ -92,7 +93,8 @@ def guard() -> Iterator[None]:
 
 def show_error(error: InputError) -> None:
     """What is wrong and what to do, in the reader's language: marks of Markdown in a file name are only letters."""
-    told = error.spoken(lambda text: spoken(text, core(language())))
+    task: Task | None = st.session_state.get(PAGE_TASK)
+    told = error.spoken(task.speaking(language()).tell if task is not None else lambda text: spoken(text, core(language())))
     st.error(plain(str(told)), icon=":material/error:")
 
 
@@ -124,11 +126,13 @@ def empty_state(text: str, icon: str = ":material/info:") -> None:
 def page_task(get: Callable[[str], Task]) -> Task:
     """The task of the current page in the reader's language; `get` is `lib.tasks.get`. Raises InputError for another path."""
     path = str(st.session_state.get(PAGE_PATH, ""))
+    st.session_state.pop(PAGE_TASK, None)
     name, dash, stage = path.rpartition("-")
     if not dash or stage not in STAGES:
         told = t("it belongs to no task"), t("Choose a page from the menu on the left.")
         raise InputError(t("page {path}", path=repr(path)), *told)
-    return get(name).speaking(language())
+    task = st.session_state[PAGE_TASK] = get(name).speaking(language())
+    return task
 
 
 def theme() -> Literal["light", "dark"]:

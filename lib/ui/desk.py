@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,13 @@ from lib.ui.context import WorkerLike, show_error
 from lib.ui.files import private_folder
 from lib.ui.plate import Edit, Sheet, Shown, Tool
 from lib.ui.words import t
+from lib.ui.work import Work, awaited, start
 
 SHEETS_KEPT = 6
+SLOTS = 3  # in the browser: the frame that is looked at, the next one, the one before
+WHOLE_SLOT = SLOTS  # and one for a picture of the whole run
+AHEAD_BYTES = 40_000_000  # larger pictures are not sent to the browser before they are asked for
+AT_ONCE_S = 1.5  # a search that ends within this time needs no progress bar
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,15 @@ class Comparison:
     failures: list[dict[str, str]]
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Pictures of a whole run, by name, of `n` frames; and those that could not be read."""
+
+    sheets: Mapping[str, Sheet]
+    n: int
+    failures: list[dict[str, str]]
+
+
 @dataclass
 class Desk:
     """A session's place in a set of pictures; it goes when other files are read."""
@@ -57,7 +74,11 @@ class Desk:
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=private_folder)
     sheets: dict[int, Sheet] = field(default_factory=dict)
     found: dict[tuple[int, str], pd.DataFrame] = field(default_factory=dict)
-    panels: tuple[int, list[Panel]] | None = None
+    panels: tuple[tuple[int, str], list[Panel]] | None = None  # with row and language
+    works: dict[tuple[Any, ...], Work] = field(default_factory=dict)  # requests on their way, or that failed
+    whole: Whole | None = None
+    # when finders that are models were listed, and what each is called
+    models: tuple[float, dict[str, str]] = field(default_factory=lambda: (-math.inf, {}))
     strokes: list[Stroke] = field(default_factory=list)
     unstroked: list[Stroke] = field(default_factory=list)
     histories: dict[str, History] = field(default_factory=dict)  # by label set
@@ -82,31 +103,89 @@ class Desk:
             "language": self.task.language, **more,
         }  # fmt: skip
 
-    def sheet(self) -> Sheet:
-        """The picture that is looked at; the worker reads it once. Raises InputError."""
-        if self.row not in self.sheets:
-            value = self.worker.request("plate", self.payload(row=self.row, output=self.folder.name))
-            self.sheets[self.row] = Sheet.of(self.row, self.label(self.row), Path(value["path"]))
+    def work(self, op: str, about: tuple[Any, ...], label: str, **more: Any) -> Work:
+        """A request to the worker, sent once for what it is about until `taken`."""
+        key = (op, *about)
+        if key not in self.works:
+            self.works[key] = start(self.worker, op, self.payload(**more), label)
+        return self.works[key]
+
+    def taken(self, op: str, about: tuple[Any, ...]) -> None:
+        """Its value is no longer needed, or it shall be sent again."""
+        self.works.pop((op, *about), None)
+
+    def sheet(self, row: int | None = None) -> Sheet:
+        """The picture that is looked at, or another one; the worker reads it once. Raises InputError."""
+        row = self.row if row is None else row
+        if row not in self.sheets:
+            try:
+                value = awaited(self._reading(row))
+            except InputError:
+                self.taken("plate", (row,))
+                raise
+            assert value is not None
+            self.sheets[row] = Sheet.of(row, self.label(row), Path(value["path"]))
+            self.taken("plate", (row,))
             while len(self.sheets) > SHEETS_KEPT:
                 self.sheets.pop(next(iter(self.sheets))).path.unlink(missing_ok=True)
-        return self.sheets[self.row]
+        self.sheets[row] = self.sheets.pop(row)  # the last one to go
+        return self.sheets[row]
+
+    def _reading(self, row: int) -> Work:
+        return self.work("plate", (row,), t("reading {files}", files=self.label(row)), row=row, output=self.folder.name)
+
+    def slot(self, row: int) -> int:
+        """Where the browser keeps the picture of a row: neighbours do not take each other's place."""
+        return list(self.pictures.rows).index(row) % SLOTS
+
+    def look_ahead(self) -> list[Sheet]:
+        """The pictures after and before this one, read while the reader looks at it; without those that cannot be."""
+        rows, found = list(self.pictures.rows), []
+        at = rows.index(self.row)
+        neighbours = [rows[place] for place in (at + 1, at - 1) if 0 <= place < len(rows)]
+        for row in neighbours:
+            if row not in self.sheets:
+                self._reading(row)
+        for row in neighbours:
+            with suppress(InputError):  # it is told when that picture is looked at
+                found.append(self.sheet(row))
+        if self.row in self.sheets:
+            self.sheets[self.row] = self.sheets.pop(self.row)  # this one is the last one to go
+        return [sheet for sheet in found if sheet.path.stat().st_size <= AHEAD_BYTES]
 
     def marks(self, asked: Mapping[str, Any]) -> pd.DataFrame:
         """What a finder marks in the picture that is looked at; asked for once. Raises InputError."""
+        found = self.search(asked, math.inf)
+        assert found is not None
+        return found
+
+    def search(self, asked: Mapping[str, Any], patience_s: float = AT_ONCE_S) -> pd.DataFrame | None:
+        """`marks`, or None while finding takes longer than so many seconds. Raises InputError, until `search_again`."""
         key = (self.row, json.dumps(dict(asked), sort_keys=True))
         if key not in self.found:
-            found, failures = self.find([self.row], asked)
-            if failures:
-                problem, remedy = failures[0]["error"], t("Look at another one, or change the finder's settings.")
-                raise InputError(failures[0]["file"], problem.removesuffix("."), remedy)
-            self.found[key] = found
+            value = awaited(self.searching(asked), patience_s)
+            if value is None:
+                return None
+            if value["failures"]:
+                failure, remedy = value["failures"][0], t("Look at another one, or change the finder's settings.")
+                raise InputError(failure["file"], failure["error"].removesuffix("."), remedy)
+            self.found[key] = pd.read_parquet(self._found_in(key))
+            self._found_in(key).unlink(missing_ok=True)
+            self.taken("find", key)
         return self.found[key]
 
-    def find(self, rows: Sequence[int], asked: Mapping[str, Any]) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-        """What a finder marks in several pictures, with their `row`, and failures."""
-        output = Path(self.folder.name) / "found.parquet"
-        value = self.worker.request("find", self.payload(rows=list(rows), finder=dict(asked), output=str(output)))
-        return pd.read_parquet(output), list(value["failures"])
+    def searching(self, asked: Mapping[str, Any]) -> Work:
+        """The work of finding marks in the picture that is looked at."""
+        key = (self.row, json.dumps(dict(asked), sort_keys=True))
+        output = str(self._found_in(key))
+        return self.work("find", key, t("finding"), rows=[self.row], finder=dict(asked), output=output)
+
+    def search_again(self, asked: Mapping[str, Any]) -> None:
+        """Forget a search that failed, or was stopped."""
+        self.taken("find", (self.row, json.dumps(dict(asked), sort_keys=True)))
+
+    def _found_in(self, key: tuple[int, str]) -> Path:
+        return Path(self.folder.name) / f"found-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.parquet"
 
     def step(self, by: int) -> None:
         """Go on by some pictures among those to go through."""
@@ -126,6 +205,7 @@ class Dressing:
     keys: dict[str, str] = field(default_factory=dict)
     on_edit: Callable[[Edit], None] = lambda _edit: None
     below: Callable[[], None] = lambda: None  # shows what needs the whole width
+    picture: Sheet | None = None  # to show in place of the frame
 
 
 def desk_of(task: Task, worker: WorkerLike, pictures: Pictures) -> Desk:

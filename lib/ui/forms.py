@@ -51,6 +51,7 @@ class Entry:
     high: float | None
     log: bool
     description: str
+    empty: str  # what a number that is left out stands for
 
 
 # --- from Config to entries ------------------------------------------------------------------------------------------
@@ -92,13 +93,19 @@ def _entry(name: str, info: FieldInfo) -> Entry:
     return Entry(
         name, label_of(name, unit, description), f"{description}.  \nKey: `{name}`", str(extra.get("group", "")), kind,
         info.get_default(call_default_factory=True), optional, choices, low, high, bool(extra.get("log")), description,
+        str(extra.get("empty", "")),
     )  # fmt: skip
 
 
 def spoken(config_cls: type[Config], say: Say) -> list[Entry]:
     """The fields of a Config with label and help in the language of now; `say` knows the task's words."""
     return [
-        replace(entry, label=say(entry.label), help=t("{told}.  \nKey: `{name}`", told=say(entry.description), name=entry.name))
+        replace(
+            entry,
+            label=say(entry.label),
+            help=t("{told}.  \nKey: `{name}`", told=say(entry.description), name=entry.name),
+            empty=say(entry.empty) if entry.empty else t(EMPTY),
+        )
         for entry in entries(config_cls)
     ]
 
@@ -351,7 +358,7 @@ def _number(entry: Entry, key: str) -> float | int | None:
         "step": 1 if whole else _step(entry),
         "format": "%d" if whole else "%g",
         "value": None if entry.optional else "min",  # None gives a button that empties the field
-        "placeholder": t(EMPTY) if entry.optional else None,
+        "placeholder": entry.empty if entry.optional else None,
     }
     value: float | int | None = st.number_input(entry.label, key=key, help=entry.help, **options)
     return value

@@ -8,13 +8,14 @@ import streamlit as st
 
 from lib.task import Task
 from lib.ui.actions import ask, run_actions, show_asked, show_undo
+from lib.ui.cluster import end_text, place_text
 from lib.ui.context import Jobs, empty_state, guard, page_header, plain, stage_page, title_of
 from lib.ui.curves import axis_title
 from lib.ui.rundata import Overview, overviews
 from lib.ui.runlink import run_link
 from lib.ui.theme import STATES, state_badge
 from lib.ui.words import kept, t
-from lib.words import english
+from lib.words import english, spoken
 
 EVERY_S, IDLE_S = 2, 10  # while something trains, and while a run may be started elsewhere
 PER_PAGE = 15
@@ -74,12 +75,12 @@ def _list(tasks: Mapping[str, Task], jobs: Jobs, states: Sequence[str], task: st
         pages = -(-len(shown) // PER_PAGE)
         page = st.session_state.get("jobs-page", 1) if pages > 1 else 1
         for row in shown[(min(page, pages) - 1) * PER_PAGE : min(page, pages) * PER_PAGE]:
-            _row(row, tasks)
+            _row(row, tasks, jobs)
         if pages > 1:
             st.pagination(pages, key="jobs-page")
 
 
-def _row(row: Overview, tasks: Mapping[str, Task]) -> None:
+def _row(row: Overview, tasks: Mapping[str, Task], jobs: Jobs) -> None:
     titles = {name: title_of(task) for name, task in tasks.items()}
     say = tasks[row.run.task].say if row.run.task in tasks else english
     cells = st.columns(WIDTHS, vertical_alignment="center")
@@ -91,8 +92,12 @@ def _row(row: Overview, tasks: Mapping[str, Task]) -> None:
         state_badge("shipped" if row.run.shipped else row.state)
     with cells[2]:
         st.progress(row.status.progress, text=row.progress_text or None)
-        if row.status.reason and row.state != "done":
-            st.caption(plain(row.status.reason))
+        if place := place_text(jobs, row):
+            st.caption(place)
+        elif ended := end_text(jobs, row):
+            st.caption(plain(ended))
+        elif row.status.reason and row.state != "done":
+            st.caption(plain(spoken(row.status.why, say)))
     cells[3].markdown(
         f"{row.best}  \n:gray[:small[{axis_title(row.status.metric, row.status.unit, say)}]]" if row.status.metric else "–"
     )

@@ -15,7 +15,7 @@ from lib.labels import Change, History, LabelSet, Place, Points
 from lib.ui.context import empty_state, plain
 from lib.ui.desk import Desk, Dressing, attempt
 from lib.ui.files import show_failures
-from lib.ui.finder import choose_finder
+from lib.ui.finder import choose_finder, finder_title, searched
 from lib.ui.plate import FOUND, LABELLED, Edit, Shown
 from lib.ui.words import t
 from lib.ui.work import begin
@@ -36,7 +36,9 @@ def label_section(desk: Desk) -> Dressing:
     _agreement(desk, labelled)
     shown = [Shown(t("labels"), labelled.points(*place), LABELLED)]
     if asked is not None:
-        shown.insert(0, Shown(desk.task.say(asked["name"]), desk.marks(asked), FOUND))
+        found = searched(desk, asked)
+        if found is not None:
+            shown.insert(0, Shown(finder_title(desk, asked["name"]), found, FOUND))
     keys = {"u": "undo", "r": "redo", "d": "done"}
     return Dressing(shown, shown[-1].name, (), ("mark", "move"), keys, on_edit=lambda edit: _edited(desk, folder, edit))
 
@@ -183,7 +185,10 @@ def receive_marks(desk: Desk, value: dict[str, Any]) -> None:
     _change(desk, folder, changes)
     show_failures(value["failures"])
     desk.told = t(
-        "{n} marks of {finder} taken over, in {frames} frames.", n=len(found), finder=asked["name"], frames=len(changes)
+        "{n} marks of {finder} taken over, in {frames} frames.",
+        n=len(found),
+        finder=finder_title(desk, asked["name"]),
+        frames=len(changes),
     )
 
 

@@ -10,16 +10,18 @@ import streamlit as st
 from lib.task import Panel, Samples, Task
 from lib.ui.compare import compare_section, receive_comparison
 from lib.ui.context import WorkerLike, guard, plain
-from lib.ui.desk import Desk, Dressing, Pictures, attempt, desk_of, hold, show_news
+from lib.ui.desk import WHOLE_SLOT, Desk, Dressing, Pictures, attempt, desk_of, hold, show_news
 from lib.ui.draw import draw_section, receive_suggestion
 from lib.ui.finder import found_marks
 from lib.ui.label import label_section, receive_marks
 from lib.ui.panels import show_panels
-from lib.ui.plate import TRUE, Edit, Shown, show_plate
+from lib.ui.plate import TRUE, Edit, Shown, send_pixels, show_plate
+from lib.ui.whole import has_whole, whole_section
 from lib.ui.words import speaking, t
-from lib.ui.work import finished
+from lib.ui.work import awaited, finished, rest
 
-MODES = ("Find", "Label", "Mask", "Compare finders")
+MODES = ("Find", "Label", "Mask", "Compare finders", "Whole run")
+PAUSE_S = 0.3  # who goes on sooner is not kept waiting for figures
 KEYS = {"n": "next", "p": "previous", "N": "next", "P": "previous"}
 
 
@@ -43,16 +45,22 @@ def look_view(
         dressing = Dressing()
         with right, guard():
             dressing = _section(desk, mode)
+        left.markdown(f"##### {plain(dressing.picture.label if dressing.picture else desk.label(desk.row))}")
         with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
-            sheet = desk.sheet()
+            sheet = dressing.picture or desk.sheet()
             show_plate(
                 sheet, desk.key("plate"), lambda edit: _edited(desk, dressing, edit), marks=dressing.marks,
                 editable=dressing.editable, strokes=dressing.strokes, tools=dressing.tools, keys=KEYS | dressing.keys,
             )  # fmt: skip
+            send_pixels(sheet, desk.key("plate"), WHOLE_SLOT if dressing.picture else desk.slot(desk.row))
             st.caption(t(
                 "Wheel: zoom. Drag: move. With the picture in focus: + − 0 zoom, arrows move, n and p go to the next and the "
                 "previous one."
             ))  # fmt: skip
+        if not dressing.picture:
+            with guard():
+                for ahead in desk.look_ahead():
+                    send_pixels(ahead, desk.key("plate"), desk.slot(ahead.row))
         dressing.below()
 
 
@@ -70,7 +78,8 @@ def _worked(desk: Desk) -> bool:
 def _browser(desk: Desk) -> str:
     """Which picture, and the way of looking at it; returns the latter."""
     rows, key = list(desk.pictures.rows), desk.key("number")
-    modes = [mode for mode in MODES if desk.task.finders or mode in ("Find", "Mask")]
+    there = {"Label": bool(desk.task.finders), "Compare finders": bool(desk.task.finders), "Whole run": has_whole(desk.task)}
+    modes = [mode for mode in MODES if there.get(mode, True)]
     st.session_state[key] = rows.index(desk.row) + 1
     hold(desk.key("mode"))
 
@@ -85,7 +94,6 @@ def _browser(desk: Desk) -> str:
         st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), key=key, on_change=chosen, width=150)
         for name, by, icon in ((t("Previous"), -1, ":material/chevron_left:"), (t("Next"), 1, ":material/chevron_right:")):
             st.button(name, key=desk.key(f"step{by}"), icon=icon, on_click=desk.step, args=(by,))
-    st.markdown(f"##### {plain(desk.label(desk.row))}")
     return mode
 
 
@@ -97,6 +105,8 @@ def _section(desk: Desk, mode: str) -> Dressing:
         return draw_section(desk)
     if mode == "Compare finders":
         return compare_section(desk)
+    if mode == "Whole run":
+        return whole_section(desk)
     marks = [*found_marks(desk)]
     truth = desk.task.true_marks(desk.pictures.samples, desk.row)
     if truth is not None:
@@ -113,8 +123,16 @@ def _edited(desk: Desk, dressing: Dressing, edit: Edit) -> None:
 
 
 def _panels(desk: Desk) -> list[Panel]:
-    """The task's figures of the picture, from the worker; kept until another one is looked at."""
-    if desk.panels is None or desk.panels[0] != desk.row:
-        value = desk.worker.request("panels", desk.payload(row=desk.row))
-        desk.panels = desk.row, [Panel.from_json(panel) for panel in value["panels"]]
+    """The task's figures of the picture, from the worker once the reader rests there; kept until another one is looked at."""
+    about = desk.row, str(desk.task.language)
+    if desk.panels is None or desk.panels[0] != about:
+        rest(PAUSE_S)
+        work = desk.work("panels", about, t("reading {files}", files=desk.label(desk.row)), row=desk.row, beside=True)
+        try:
+            value = awaited(work)
+        finally:
+            if work.ended.is_set():
+                desk.taken("panels", about)
+        assert value is not None
+        desk.panels = about, [Panel.from_json(panel) for panel in value["panels"]]
     return desk.panels[1]

@@ -60,7 +60,9 @@ def show_plate(
     sheet: Sheet, key: str, on_edit: Callable[[Edit], None], *, marks: Sequence[Shown] = (), editable: str = "",
     strokes: Sequence[Stroke] = (), tools: Sequence[Tool] = ("move",), keys: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """The picture with its marks and strokes. `on_edit` gets what hands do, each once and in order, before the page is redrawn.
+    """The picture with its marks and strokes, once `send_pixels` has sent it.
+
+    `on_edit` gets what hands do, each once and in order, before the page is redrawn.
 
     Edits: `add` and `remove` with `y`, `x` to the marks named `editable`; `stroke` with a Stroke's JSON; and whatever kind a key
     of the keyboard stands for in `keys`.
@@ -80,7 +82,11 @@ def show_plate(
         "keys": dict(keys or {}), "seen": st.session_state.get(seen, 0), "words": _words(),
     }  # fmt: skip
     _viewer(key=key, data=data, on_edits_change=heard)
-    _pixels(key=f"{key}-pixels", data=sheet.token.encode() + sheet.path.read_bytes())
+
+
+def send_pixels(sheet: Sheet, key: str, slot: int) -> None:
+    """Have the browser hold a picture, in place of the one it held under the number `slot` (0 to 9); it may be shown later."""
+    _pixels(key=f"{key}-pixels-{slot}", data=f"{sheet.token}{slot}".encode() + sheet.path.read_bytes())
 
 
 def _words() -> dict[str, str]:

@@ -1,8 +1,8 @@
 // Pixels of large pictures, and how they are drawn. Pixels come once, as bytes; marks, strokes and words as plain values that may
-// change often. Both meet here by a token.
-const shelf = (globalThis.lightbenchPlates ??= { plates: new Map(), viewers: new Set(), views: new Map() });
+// change often. Both meet here by a token. A picture stays until another one takes its slot.
+const shelf = (globalThis.lightbenchPlates ??= { plates: new Map(), slots: new Map(), viewers: new Set(), views: new Map() });
 const TYPES = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array };
-const PLATES_KEPT = 4, TOKEN_BYTES = 16, LEVELS = 16384, SAMPLE = 50000, VALUES_FROM_PX = 30, CLICK_PX = 4;
+const TOKEN_BYTES = 16, LEVELS = 16384, SAMPLE = 50000, VALUES_FROM_PX = 30, CLICK_PX = 4;
 const LOW = [0, 0.1, 0.5, 1, 2, 5, 10, 25, 50, 75], HIGH = [50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99, 100];
 const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]];
 const MARKS = ["#35c8ff", "#ffa41b", "#ff6ae0"], MASKED = [178, 72, 40], DRAWN = [232, 150, 0];
@@ -10,14 +10,16 @@ const ICONS = { move: "✥", mark: "◎", box: "▭", brush: "●", erase: "○"
 
 // --- pixels ---------------------------------------------------------------------------------------------------------------
 function put(bytes) {
-  const token = String.fromCharCode(...bytes.subarray(0, TOKEN_BYTES));
+  const token = String.fromCharCode(...bytes.subarray(0, TOKEN_BYTES)), slot = bytes[TOKEN_BYTES];
+  shelf.slots.set(slot, token);
+  const wanted = new Set(shelf.slots.values());
+  for (const held of [...shelf.plates.keys()]) if (!wanted.has(held)) shelf.plates.delete(held);
   if (shelf.plates.has(token)) return;
-  const own = bytes.slice(TOKEN_BYTES).buffer, start = 4 + new DataView(own).getUint32(0, true);
+  const own = bytes.slice(TOKEN_BYTES + 1).buffer, start = 4 + new DataView(own).getUint32(0, true);
   const about = JSON.parse(new TextDecoder().decode(new Uint8Array(own, 4, start - 4))), [height, width] = about.shape, n = height * width;
   const pixels = new TYPES[about.type](own, start, n), bits = new Uint8Array(own, start + pixels.byteLength), good = new Uint8Array(n);
   for (let i = 0; i < n; i++) good[i] = (bits[i >> 3] >> (i & 7)) & 1;
   shelf.plates.set(token, { ...about, height, width, pixels, good, sorted: sample(pixels, good) });
-  while (shelf.plates.size > PLATES_KEPT) shelf.plates.delete(shelf.plates.keys().next().value);
   for (const viewer of shelf.viewers) viewer.arrived(token);
 }
 
@@ -47,10 +49,12 @@ class Painter {
   }
 
   resolution(y, x) {
-    const { center, resolution } = this.plate;
-    if (!center || !resolution) return null;
-    const [sizeUm, distanceMm, wavelength] = resolution, r = Math.hypot(y - center[0], x - center[1]) * sizeUm / 1000;
-    return r > 0 ? wavelength / (2 * Math.sin(Math.atan2(r, distanceMm) / 2)) : null;
+    const { center, facets, resolution } = this.plate, facet = facets.find((one) => y >= one.y0 && y < one.y1 && x >= one.x0 && x < one.x1);
+    if (!resolution || !(center || facet)) return null;
+    const along = (axis) => facet.origin_yx[axis] + (y - facet.y0) * facet.ss_yx[axis] + (x - facet.x0) * facet.fs_yx[axis];
+    const [dy, dx] = facet ? [along(0), along(1)] : [y - center[0], x - center[1]];
+    const [sizeUm, distanceMm, wavelength] = resolution, r = Math.hypot(dy, dx) * sizeUm / 1000;
+    return r > 0 ? wavelength / (2 * Math.sin(Math.atan2(r, distanceMm + (facet?.offset_mm ?? 0)) / 2)) : null;
   }
 
   masked(i) {
@@ -159,11 +163,12 @@ class Painter {
   }
 
   rings(context) {
-    const { center, rings } = this.plate, { zoom, left, top } = this.frame();
-    if (!center) return;
-    const [cx, cy] = [(center[1] - left) * zoom, (center[0] - top) * zoom];
+    const { center, rings, curves } = this.plate, { zoom, left, top } = this.frame();
     Object.assign(context, { strokeStyle: "rgba(120, 200, 255, .8)", lineWidth: this.ratio, textAlign: "left", textBaseline: "middle", font: `${12 * this.ratio}px sans-serif` });
     context.setLineDash([6 * this.ratio, 5 * this.ratio]);
+    for (const [label, arcs] of curves) this.curve(context, label, arcs.map((arc) => arc.map(([y, x]) => [(x - left) * zoom, (y - top) * zoom])));
+    if (!center) return context.setLineDash([]);
+    const [cx, cy] = [(center[1] - left) * zoom, (center[0] - top) * zoom];
     for (const [label, radius] of rings) {
       context.beginPath();
       context.arc(cx, cy, radius * zoom, 0, 2 * Math.PI);
@@ -174,6 +179,15 @@ class Painter {
     context.beginPath();
     for (const [dx, dy] of [[6, 0], [0, 6]]) { context.moveTo(cx - dx * this.ratio, cy - dy * this.ratio); context.lineTo(cx + dx * this.ratio, cy + dy * this.ratio); }
     context.stroke();
+  }
+
+  // A ring in pieces, one or more for each module; its name stands at the middle of the longest.
+  curve(context, label, arcs) {
+    context.beginPath();
+    for (const arc of arcs) arc.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+    context.stroke();
+    const longest = arcs.reduce((best, arc) => (arc.length > best.length ? arc : best)), [x, y] = longest[longest.length >> 1];
+    this.outlined(context, label, x + 3 * this.ratio, y);
   }
 
   outlined(context, text, x, y) {

@@ -164,7 +164,7 @@ def _no_sheet(task: Task, row: Overview, worker: WorkerLike) -> None:
         empty_state(text, ":material/progress_activity:")
     else:
         why = t("This run is {state}, so it has no result sheet.", state=t(row.state))
-        empty_state(" ".join(filter(None, [why, plain(row.status.reason or ""), t("Resume it on the Train page.")])))
+        empty_state(" ".join(filter(None, [why, plain(task.tell(row.status.why)), t("Resume it on the Train page.")])))
     if not metrics.empty and row.status.metric in metrics:
         show_figure(monitor_curve(metrics, row.status, task.say), f"monitor-{row.run.id}")
 

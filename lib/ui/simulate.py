@@ -14,7 +14,7 @@ from lib.ui.commands import changed, command, show_command
 from lib.ui.context import guard, page_header, plain, stage_url
 from lib.ui.files import zip_folder
 from lib.ui.forms import config_form, fill_form
-from lib.ui.panels import show_panels
+from lib.ui.panels import show_panel, show_panels
 from lib.ui.words import t
 
 MAX_FILES = 500  # more than that is work for the command line: a ZIP is made in memory
@@ -53,6 +53,7 @@ def _workbench(task: Task) -> None:
                 return
             config = task.Simulation.parse(values)
             show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels", live=True)
+            _slow_panels(task, config)
         with left:
             _take_away(task, config, seed)
 
@@ -87,6 +88,24 @@ def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
         return panels
     drawn: list[Panel] = kept[1]
     return drawn
+
+
+def _slow_panels(task: Task, config: Config) -> None:
+    """What takes longer, one after the other with its title and the time it takes; kept until the settings change."""
+    drawn_for = (task.name, task.language, config.model_dump_json())
+    kept = st.session_state.get("simulate-slow")
+    if kept is None or kept[0] != drawn_for:
+        kept = st.session_state["simulate-slow"] = drawn_for, {}
+    made: dict[int, Panel] = kept[1]
+    cells: list[Any] = []
+    for number, view in enumerate(task.simulation_views(config)):
+        if number not in made:
+            with st.spinner(t("{title}: computing …", title=view.title), show_time=True):
+                made[number] = view.make()
+        if made[number].wide:
+            cells = [st.container()]
+        with (cells := cells or list(st.columns(2, gap="medium"))).pop(0), guard():
+            show_panel(made[number], f"{task.name}-simulate-slow-{made[number].key}", live=True)
 
 
 # --- taking away -----------------------------------------------------------------------------------------------------

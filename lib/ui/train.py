@@ -10,13 +10,14 @@ import streamlit as st
 from lib.runs import Run, create, sets
 from lib.task import Panel, Task
 from lib.ui.actions import ask, run_actions, show_asked
+from lib.ui.cluster import PLACES, SLURM, cluster_form, end_text, log_text, place_text, script_box
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import loss_curves, monitor_curve, words
 from lib.ui.forms import config_form, fill_form
 from lib.ui.panels import show_figure, show_panels
 from lib.ui.rundata import Overview, metrics_of, overview, overviews, seconds_per_sample
 from lib.ui.theme import duration, state_badge
-from lib.ui.words import t
+from lib.ui.words import kept, t
 
 EVERY_S = 2  # the trainer's heartbeat
 LOG_LINES = 200
@@ -39,7 +40,7 @@ def train_page(task: Task, jobs: Jobs, worker: WorkerLike) -> None:
 # --- a new run -------------------------------------------------------------------------------------------------------
 def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview]) -> None:
     st.subheader(t("New run"), anchor=False)
-    start = st.container(border=True)
+    start, place = st.container(border=True), st.container()
     key = f"{task.name}-train"
     offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
     if "data" in task.Training.model_fields:
@@ -53,6 +54,10 @@ def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview
     with start:
         name = st.text_input(t("Name"), key=f"{task.name}-train-name", max_chars=60, placeholder=t("optional, to find it again"))
         executor = _executor(jobs, f"{task.name}-train-executor")
+    with place:
+        cluster = _cluster(task, jobs, name or "") if executor == SLURM else {}
+    executor = executor if cluster is not None else None
+    with start:
         st.caption(_estimate(task, rows, values) if values else t("Mend the settings below, then start."))
         pressed = st.button(
             t("Start training"), type="primary", icon=":material/play_arrow:", key="start-training",
@@ -67,17 +72,31 @@ def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview
             _preview(task, worker, values)
     if (pressed or everything) and values is not None and executor is not None:
         chosen = [fold.model_dump() for fold in folds] if everything else [values]
-        _start(task, jobs, chosen, name.strip() if name else "", executor)
+        _start(task, jobs, chosen, name.strip() if name else "", executor, cluster)
 
 
-def _start(task: Task, jobs: Jobs, chosen: Sequence[dict[str, Any]], name: str, executor: str) -> None:
-    """Make and start the runs; each waits for the one before. The first is shown."""
+def _cluster(task: Task, jobs: Jobs, name: str) -> dict[str, Any] | None:
+    """What to ask the cluster for, and the script that asks; None while a value is wrong."""
+    slurm = jobs.executors()[SLURM]
+    values = cluster_form(slurm, "train-cluster")
+    if values is not None:
+        script_box(slurm.preview(task.name, values, name))
+    return values
+
+
+def _start(
+    task: Task, jobs: Jobs, chosen: Sequence[dict[str, Any]], name: str, executor: str, cluster: dict[str, Any] | None
+) -> None:
+    """Make and start the runs, with what they ask a cluster for; each waits for the one before. The first is shown."""
     started: list[Run] = []
     for number, values in enumerate(chosen, 1):
         called = f"{name or values['model']} {number}/{len(chosen)}" if len(chosen) > 1 else name
-        started.append(create(task.name, values, called, executor, after=started[-1].id if started else ""))
-    for run in started:
+        run = create(task.name, values, called, executor, after=started[-1].id if started else "")
+        if cluster:
+            slurm = jobs.executors()[executor]
+            slurm.assign(run, slurm.Settings.parse(cluster))
         jobs.start(run)
+        started.append(run)
     set_query("run", started[0].id)
     st.toast(t("Started {name}", name=", ".join(run.id for run in started[:3])), icon=":material/play_arrow:")
     st.rerun()
@@ -110,15 +129,16 @@ def _executor(jobs: Jobs, key: str) -> str | None:
     usable = [name for name, (there, _) in found.items() if there]
     for name, (there, why) in found.items():
         if not there:
-            st.caption(f"{name}: {why}")
+            st.caption(f"{t(PLACES.get(name, name))}: {t(why)}")
     if not usable:
         st.error(t("No place to run a training was found on this machine."), icon=":material/error:")
         return None
     if len(usable) == 1:
         return usable[0]
     chosen: str | None = st.segmented_control(
-        t("Run on"), usable, default=usable[0], required=True, key=key, persist_state="session"
-    )
+        t("Run on"), usable, default=usable[0], required=True, key=kept(key), persist_state="session",
+        format_func=lambda name: t(PLACES.get(name or "", name or "")),
+    )  # fmt: skip
     return chosen
 
 
@@ -167,31 +187,38 @@ def _live(task: Task, before: Overview, jobs: Jobs) -> None:
         row = overview(before.run, jobs)
         if row.active != before.active:
             st.rerun()
-        _facts(task, row)
+        _facts(task, row, jobs)
         _curves(task, row)
         _actions(row)
         st.markdown(f"###### {t('Log')}")
-        log = row.run.log(LOG_LINES)
+        log = log_text(jobs, row.run, LOG_LINES)
         with st.container(height=260, autoscroll=True, border=False):
             st.code(log or t("Nothing logged yet."), language=None, wrap_lines=True)
 
 
-def _facts(task: Task, row: Overview) -> None:
+def _facts(task: Task, row: Overview, jobs: Jobs) -> None:
     status = row.status
     with st.container(horizontal=True, vertical_alignment="center"):
         state_badge(row.state)
         st.caption(" · ".join(filter(None, [row.run.id, t("made {age}", age=row.age), row.executor])))
     st.progress(status.progress, text=row.progress_text or None)
-    if status.reason and row.state != "done":
-        st.error(plain(status.reason), icon=":material/error:")
-    if row.state == "lost":
+    if place := place_text(jobs, row):
+        st.caption(f":material/dns: {place}")
+    ended = end_text(jobs, row)
+    if row.active and status.reason:
+        st.info(plain(task.tell(status.why)), icon=":material/pause_circle:")
+    elif ended:
+        st.error(plain(ended), icon=":material/error:")
+    elif status.reason and row.state != "done":
+        st.error(plain(task.tell(status.why)), icon=":material/error:")
+    elif row.state == "lost":
         text = t("Its process is gone without a word. Resume goes on from the last finished epoch.")
         st.warning(text, icon=":material/link_off:")
     cells = st.columns([2, 2, 2, 3])
     cells[0].metric(t("Epoch"), f"{status.epoch} / {status.epochs}")
     cells[1].metric(t("Time left"), duration(status.eta_s) if row.state == "running" else "–")
-    ended = status.finished_at or status.heartbeat_at
-    cells[2].metric(t("Took") if not row.active else t("Running for"), _span(status.started_at, ended))
+    last = status.finished_at or status.heartbeat_at
+    cells[2].metric(t("Took") if not row.active else t("Running for"), _span(status.started_at, last))
     where = t("epoch {n}", n=status.best_epoch) if status.best_epoch is not None else None
     best = t("Best {value}", value=words(status.metric, status.unit, task.say))
     cells[3].metric(best, row.best, where, delta_color="off", delta_arrow="off")

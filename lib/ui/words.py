@@ -6,6 +6,7 @@ browser's language decides. Numbers keep their decimal point, as in the tables a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ def kept(key: str) -> str:
     """The widget key, noted: its choice stays when the language changes the words of its options."""
     st.session_state.setdefault(CHOICES, set()).add(key)
     return key
+
+
+def one_of(label: str, options: Sequence[str], key: str) -> str:
+    """A choice among English words, shown in the reader's language; the first is chosen at the start."""
+    chosen: str = st.segmented_control(
+        label, options, default=options[0], required=True, key=key, persist_state="session", format_func=speaking()
+    )
+    return chosen
 
 
 # --- the switch ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ The thread belongs to the session that started it and keeps its outcome in a `Wo
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from lib.words import Say, english
 _log = logging.getLogger("lightbench")
 AT_ONCE_S = 1.5  # a request that ends within this time needs no progress bar
 POLL_S = 0.5
+WAIT_S = 0.02  # between two looks whether the page was asked for something else
+BREATH_S = 0.02  # in which the requests of others come between the parts of a long one
 
 
 @dataclass
@@ -50,12 +53,12 @@ class Work:
         return " · ".join(filter(None, [self.text or self.label, f"{self.fraction:.0%}", left]))
 
 
-def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> None:
+def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str, *, parts: bool = False) -> None:
     """Start a request whose work the page keeps under `key`; a long one redraws the page, so that its buttons know.
 
     The session has the work before anything waits for it: whoever leaves the page at once finds it when they are back.
     """
-    work = st.session_state[key] = start(worker, op, payload, label)
+    work = st.session_state[key] = start(worker, op, payload, label, parts=parts)
     if not work.ended.wait(AT_ONCE_S):
         st.rerun()
 
@@ -66,20 +69,28 @@ def busy(key: str) -> bool:
     return work is not None and not work.ended.is_set()
 
 
-def start(worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str) -> Work:
-    """Send the request from a thread."""
+def start(worker: WorkerLike, op: str, payload: Mapping[str, Any], label: str, *, parts: bool = False) -> Work:
+    """Send the request from a thread.
+
+    With `parts` it is sent again until its value's `done` has reached its `of`, so that other requests come between; who stops
+    it gets what there is then.
+    """
     work = Work(label)
     told = speaking()  # the thread has no session to ask
-    threading.Thread(target=_serve, args=(worker, op, dict(payload), work, told), name=f"work-{op}", daemon=True).start()
+    serving = (worker, op, dict(payload), work, told, parts)
+    threading.Thread(target=_serve, args=serving, name=f"work-{op}", daemon=True).start()
     return work
 
 
-def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work, t: Say = english) -> None:
+def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work, t: Say = english, parts: bool = False) -> None:
     def progress(fraction: float, text: str) -> None:
         work.fraction, work.text = min(max(fraction, 0.0), 1.0), text
 
     try:
-        work.value = worker.request(op, payload, progress, stop=work.stop)
+        if parts:
+            work.value = _in_parts(worker, op, payload, work, lambda n, of: progress(n / of, t("{n} of {all}", n=n, all=of)))
+        else:
+            work.value = worker.request(op, payload, progress, stop=work.stop)
     except InputError as error:
         work.error = error
     except Exception as error:  # noqa: BLE001 - a thread has no page to fail on: the log gets the traceback, the page a sentence
@@ -88,6 +99,44 @@ def _serve(worker: WorkerLike, op: str, payload: dict[str, Any], work: Work, t: 
         work.error = InputError(work.label, problem, t("The server's log has the details."))
     finally:
         work.ended.set()
+
+
+def _in_parts(
+    worker: WorkerLike, op: str, payload: dict[str, Any], work: Work, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """The value of the last part; one that is stopped is asked to end with what there is."""
+    while True:
+        last = work.stop.is_set()
+        value = worker.request(op, payload | {"finish": last})
+        progress(value["done"], value["of"])
+        if last or value["done"] >= value["of"]:
+            return value
+        work.stop.wait(BREATH_S)
+
+
+def awaited(work: Work, patience_s: float = math.inf) -> dict[str, Any] | None:
+    """The work's value, None where it takes longer than so many seconds. Raises the InputError that it ended with.
+
+    Whatever the reader does meanwhile is obeyed at once: it ends this run of the page, and not the work.
+    """
+    began = time.monotonic()
+    while not work.ended.wait(WAIT_S):
+        rest(0)
+        if time.monotonic() - began > patience_s:
+            return None
+    if work.error is not None:
+        raise work.error
+    return work.value
+
+
+def rest(seconds: float) -> None:
+    """Wait, unless the reader does something, which ends this run of the page."""
+    end = time.monotonic() + seconds
+    while True:
+        st.session_state.get("rest")  # Streamlit turns to a newer run where the session is looked at
+        if time.monotonic() >= end:
+            return
+        time.sleep(WAIT_S)
 
 
 @st.fragment(run_every=POLL_S)

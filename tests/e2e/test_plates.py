@@ -189,3 +189,16 @@ def test_finders_are_compared_and_the_worst_frame_looked_at(looking: Session, do
     looking.settle()
     looking.press("Compare on 4 frames").settle()
     looking.sees("Frames, the worst first")
+
+
+def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_one(looking: Session) -> None:
+    held = "() => [...globalThis.lightbenchPlates.slots.values()].every(token => globalThis.lightbenchPlates.plates.has(token))"
+    canvas = looking.page.locator(".plate canvas")
+    looking.press("Next").settle()
+    looking.page.wait_for_function(f"() => globalThis.lightbenchPlates.plates.size >= 3 && ({held})()")
+    pick(looking, "Whole run")
+    looking.press("Gather 4 frames")
+    looking.sees("Sum of 4 frames")
+    expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
+    pick(looking, "Find")
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -28,7 +29,17 @@ from tests.pages.fake_worker import Here
 ROOT = Path(__file__).parents[2]
 CATALOGUES = [ROOT / "lib" / "ui" / "fr.json", ROOT / "lib" / "fr.json", ROOT / "lib" / "tasks" / "spectra" / "fr.json"]
 LONG, PHRASE = 25, 20  # characters from which a text, or a part of one with fields, is looked for inside others
-UNSEEN = {"legendgroup", "id", "key", "icon"}  # of an element or a figure: told to nobody
+UNSEEN = {"legendgroup", "id", "key", "icon", "bdata", "jsContent", "cssContent"}  # of an element or a figure: told to nobody
+ENGLISH_WORDS = re.compile(
+    r"\b(?:the|of|and|with|without|is|are|was|were|be|been|not|no|from|which|what|when|where|than|that|this|these|those|each|every|"
+    r"has|have|had|it|its|they|there|their|by|for|in|at|into|only|other|more|less|most|least|between|both|too|few|must|should|give|"
+    r"choose|use)\b",
+    re.IGNORECASE,
+)  # none of them is a French word
+NAMES = re.compile(  # of classes, settings and families: the same in every language
+    r"`[^`]*`|\bIN\b|\bThe rest\b|\bbest of\b|\bis-val\b|\w+>\w+=\d+"
+)
+LOG = re.compile(r"\d{4}-\d\d-\d\d \d\d:")  # the log of a training is in English
 TINY = {"model": "PLS-DA", "simulated_samples": 200, "threads": 1}
 Open = Callable[..., AppTest]
 
@@ -160,7 +171,15 @@ def english_on(page: AppTest) -> list[str]:
     whole, inside = english()
     texts = shown(page)
     every = "\n".join(texts)
-    return [text for text in texts if text in whole] + [part for part in inside if part in every]
+    known = [text for text in texts if text in whole] + [part for part in inside if part in every]
+    others = {text for task in map(lib.tasks.get, lib.tasks.names()) if task.name != TASK.name for text in told_on_home(task)}
+    strange = [text for text in texts if " " in text and not LOG.match(text) and not any(other in text for other in others)]
+    return known + [text for text in strange if ENGLISH_WORDS.search(NAMES.sub("", text))]
+
+
+def told_on_home(task: Task) -> tuple[str, ...]:
+    """What Home says of a task that speaks English alone."""
+    return (task.summary, task.input_label, task.output_label) if task.languages() == ("en",) else ()
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

@@ -5,19 +5,23 @@ The viewer itself runs only in a browser: what hands do in it is handed to the p
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from lib import drawn, labels
+from lib import drawn, labels, runs
 from lib.plate import Plate
-from lib.task import Task
+from lib.task import InputError, Task
 from lib.ui import plate as viewer
 from lib.ui.clean import VIEWS
 from lib.ui.desk import Desk
@@ -36,7 +40,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
-        self.pixels = b""
+        self.sent: dict[str, bytes] = {}  # by token
         self.edits: list[dict[str, Any]] = []
 
     def do(self, page: AppTest, **edit: Any) -> AppTest:
@@ -50,7 +54,12 @@ class Screen:
         on_edits_change()
 
     def take(self, *, key: str, data: bytes) -> None:
-        self.pixels = data
+        self.sent[data[:16].decode()] = data[17:]
+
+    @property
+    def pixels(self) -> bytes:
+        """Of the picture that is shown."""
+        return self.sent[self.data["token"]]
 
     @property
     def marks(self) -> dict[str, list[list[float]]]:
@@ -125,8 +134,8 @@ def test_the_view_is_there_for_tasks_of_pictures_alone(page: AppTest, dots: Task
 
 def test_the_picture_shown_is_the_one_of_the_file(page: AppTest, screen: Screen, home: Path) -> None:
     frames = np.load(home / "data" / FILE)
-    token, plate = screen.pixels[:16], Plate.from_bytes(screen.pixels[16:])
-    assert token.decode() == screen.data["token"] and screen.data["label"] == f"{FILE} · 0"
+    plate = Plate.from_bytes(screen.pixels)
+    assert screen.data["label"] == f"{FILE} · 0"
     np.testing.assert_array_equal(plate.pixels, frames[0])
     assert f"{frames[0].sum():.0f}" in texts(page)  # the task's own panel
 
@@ -260,3 +269,123 @@ def test_only_what_is_shown_is_gone_through(page: AppTest, screen: Screen) -> No
     page.run()
     assert "No sample is dropped" in texts(page)
     assert not page.exception
+
+
+def test_the_neighbours_of_a_picture_are_in_the_browser_before_they_are_asked_for(
+    page: AppTest, screen: Screen, home: Path
+) -> None:
+    frames = np.load(home / "data" / FILE)
+    page.button(key="dots-look-step1").click().run()
+    held = [Plate.from_bytes(pixels).pixels for pixels in screen.sent.values()]
+    for row in (0, 1, 2):
+        assert any(np.array_equal(pixels, frames[row]) for pixels in held)
+    sent = len(screen.sent)
+    page.button(key="dots-look-step-1").click().run()
+    np.testing.assert_array_equal(Plate.from_bytes(screen.pixels).pixels, frames[0])
+    assert len(screen.sent) == sent, "nothing is read twice"
+
+
+def test_a_neighbour_that_cannot_be_read_does_not_trouble_this_picture(
+    page: AppTest, screen: Screen, dots: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plate = type(dots).plate
+
+    def broken(self, samples, row, acquisition):
+        if row == 2:
+            raise InputError("a.npy", "frame 2 is truncated", "Copy it again")
+        return plate(self, samples, row, acquisition)
+
+    monkeypatch.setattr(type(dots), "plate", broken)
+    page.button(key="dots-look-step1").click().run()
+    assert not page.error and screen.data["row"] == 1
+    page.button(key="dots-look-step1").click().run()
+    assert len(page.error) == 1 and "truncated" in page.error[0].value
+    page.button(key="dots-look-step1").click().run()
+    assert not page.error and screen.data["row"] == 3
+
+
+def test_the_whole_run_is_one_picture(page: AppTest, screen: Screen, home: Path) -> None:
+    mode(page, "Whole run")
+    go(page, "dots-look-project-go", "dots-look-project")
+    assert not page.error and "Sum of 4 frames" in screen.data["label"]
+    frames = np.load(home / "data" / FILE)
+    np.testing.assert_array_equal(Plate.from_bytes(screen.pixels).pixels, frames.sum(axis=0))
+    mode(page, "Find")
+    np.testing.assert_array_equal(Plate.from_bytes(screen.pixels).pixels, frames[0])
+
+
+def test_a_search_that_fails_is_told_and_begun_again_only_when_asked(
+    page: AppTest, dots: Task, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, find = [], type(dots).find
+
+    def broken(self, samples, row, *rest):
+        asked.append(row)
+        raise InputError("a.npy", "frame 0 is truncated", "Copy it again")
+
+    monkeypatch.setattr(type(dots), "find", broken)
+    page.selectbox(key="dots-look-finder").set_value("maxima").run()
+    assert "truncated" in page.error[0].value and "maxima" not in screen.marks
+    page.run()
+    assert asked == [0]
+    monkeypatch.setattr(type(dots), "find", find)
+    page.button(key="dots-look-find-again").click().run()
+    assert not page.error and len(screen.marks["maxima"]) == 10
+
+
+def test_a_long_search_shows_the_picture_meanwhile_and_can_be_stopped(
+    page: AppTest, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, request = threading.Event(), Here.request
+
+    def slow(self: Here, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
+        if op == "find":
+            while not (waiting.is_set() or stop.is_set()):
+                time.sleep(0.01)
+            if stop.is_set():
+                raise InputError("the worker", "it was stopped as asked", "Start again when you like")
+        return request(self, op, payload, on_progress, stop)
+
+    monkeypatch.setattr(Here, "request", slow)
+    page.selectbox(key="dots-look-finder").set_value("maxima").run()
+    assert screen.data["row"] == 0 and "maxima" not in screen.marks
+    page.button(key="dots-look-finding-cancel").click().run()
+    wait_for(lambda: "Stopped as you asked" in texts(page.run()), "the end of the search")
+    waiting.set()
+    page.button(key="dots-look-find-again").click().run()
+    assert len(screen.marks["maxima"]) == 10
+
+
+def test_trained_models_are_finders_too(page: AppTest, dots: Task, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.Run(Path("checkpoints") / "dots" / "mine")
+    monkeypatch.setattr(type(dots), "parts", lambda self, samples: samples)
+    monkeypatch.setattr("lib.ui.finder.usable_models", lambda _task: [run])
+    monkeypatch.setattr("lib.runs.find", lambda _text, _task: run)
+    judged = pd.DataFrame({"of": [0], "y_px": [11.0], "x_px": [12.0]})
+    monkeypatch.setattr(type(dots), "whole", lambda self, table, samples: (pd.DataFrame({"note": [""]}), table))
+    model = SimpleNamespace(task=dots, predict=lambda _samples: judged)
+    monkeypatch.setattr("lib.serve.load_model", lambda _run: model)
+    page.run()
+    page.session_state["dots-look-desk"].models = (-1e9, {})
+    page.run()
+    page.selectbox(key="dots-look-finder").set_value("model:mine").run()
+    assert not page.error and screen.marks["mine"] == [[11.0, 12.0]]
+
+
+def test_small_pictures_are_read_in_the_worker_and_kept(page: AppTest, dots: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, request = [], Here.request
+
+    def watched(self: Here, op: str, *rest: Any, **more: Any) -> dict[str, Any]:
+        asked.append(op)
+        return request(self, op, *rest, **more)
+
+    monkeypatch.setattr(Here, "request", watched)
+    for _ in range(2):
+        page.session_state["dots-clean-view"] = "Contact sheet"
+        page.run()
+    assert asked.count("thumbnails") == 1 and len(page.get("plotly_chart")) == 1
+    page.session_state["dots-clean-view"] = "Table"
+    page.run()
+    (table,) = [one for one in page.dataframe if "no." in one.value]
+    page.session_state[table.key] = {"selection": {"rows": [2], "columns": [], "cells": []}}
+    assert "The sum is" in texts(page.run()) and asked.count("panels") == 1

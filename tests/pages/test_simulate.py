@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.task import Task
+from lib.task import Config, Panel, Task, View
 from lib.ui.simulate import linked_values, simulated_files
 from tests.pages.conftest import Open, texts
 
@@ -91,3 +91,22 @@ def test_impossible_value_keeps_the_page_alive(open_page: Open, toy: Task, monke
     assert not page.exception
     assert "could not be shown" in texts(page)
     assert page.number_input(key="toy-simulate.mean_v").value == 1.0
+
+
+def test_what_takes_long_comes_below_and_is_computed_once_for_its_settings(open_page: Open, toy: Task, monkeypatch):
+    asked: list[float] = []
+
+    def slow(_task: Task, config: Config) -> list[View]:
+        def make() -> Panel:
+            asked.append(config.mean_v)
+            return Panel("slow", "Slow", f"computed for {config.mean_v} V")
+
+        return [View("Slow", make)]
+
+    monkeypatch.setattr(type(toy), "simulation_views", slow)
+    page = open_page("simulate")
+    assert "computed for 1.0 V" in texts(page)
+    page.button(key="toy-simulate-seed-draw").click().run()
+    assert asked == [1.0]
+    page.number_input(key="toy-simulate.mean_v").set_value(3.0).run()
+    assert "computed for 3.0 V" in texts(page) and asked == [1.0, 3.0]

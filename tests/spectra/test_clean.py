@@ -321,10 +321,16 @@ def test_a_lamp_that_fades_is_found():
     assert told.advice
 
 
-def test_the_panel_has_a_row_per_check_and_tables_come_one_by_one():
+def test_the_panel_has_a_row_per_check_and_shows_the_figures_behind_each():
     samples = simulated(200)
     readings = clean.inspect(samples)
     panel = checks.check_panel(samples, readings)
     assert list(panel.content.columns) == ["check", "finding", "what to do"]
     assert len(panel.content) == len(checks.checks(samples, readings)) == 8
-    assert len({p.key for p in checks.check_tables(samples, readings)}) >= 5
+    every, *titles = checks.check_view(samples, readings).picks[0].values
+    assert checks.check_panel(samples, readings, of=every).content.equals(panel.content)
+    assert set(titles) == set(panel.content["check"]), "each check is offered by its title"
+    step = checks.check_panel(samples, readings, of="Step between instruments")
+    assert "specimens on both" in step.content and "reads" in step.explanation
+    bare = samples_of({}, c277=hills(8))
+    assert "does not tell" in checks.check_panel(bare, clean.inspect(bare), of="Drift").content

@@ -17,6 +17,13 @@ from lib.tasks.spectra.arrays import model_inputs
 from lib.tasks.spectra.data import TableData, balance_of
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import Channel, SpectraTable
+from lib.words import from_plain
+
+
+def notes_of(facts: dict[str, Any]) -> list[str]:
+    """The notes that a run keeps, as sentences."""
+    return [from_plain(note) for note in facts["notes"]]
+
 
 PARTS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 Keep = Callable[..., str]
@@ -97,7 +104,7 @@ def test_grouping_by_instrument_tests_on_one_never_seen_and_warns_of_replicates(
     inner = [rows_of(parts[0], split) for split in PARTS[:3]]
     assert len({tuple(p["instrument"].unique()) for p in inner}) == 1
     assert not set(inner[0]["group"]) & (set(inner[1]["group"]) | set(inner[2]["group"]))
-    notes = " ".join(parts[0].facts()["notes"])
+    notes = " ".join(notes_of(parts[0].facts()))
     assert "too few instruments for four parts" in notes and "Group by specimen" in notes
     assert sum(parts[0].facts()["rows"].values()) == 400
     assert parts[0].facts()["rows"]["validation"] == pytest.approx(60, abs=15)
@@ -111,8 +118,8 @@ def test_many_instruments_are_split_four_ways(keep: Keep) -> None:
 
 
 def test_without_groups_replicates_leak_and_a_note_says_so() -> None:
-    assert "Group by specimen" in " ".join(made(group_by="nothing").facts()["notes"])
-    assert not any("Group by" in note for note in made().facts()["notes"])
+    assert "Group by specimen" in " ".join(notes_of(made(group_by="nothing").facts()))
+    assert not any("Group by" in note for note in notes_of(made().facts()))
 
 
 def test_a_table_without_specimens_is_split_by_row(keep: Keep) -> None:
@@ -205,7 +212,7 @@ def test_facts_are_json_and_say_what_the_network_needs() -> None:
     assert json.loads(json.dumps(told)) == told
     assert [c["name"] for c in told["channels"]] == ["lspr", "277"] and told["channels"][0]["axis"][:2] == [450.0, 451.0]
     assert told["classes"] == ["The rest", "OK"] and told["target"] == {"kind": "OVA", "of": "OK", "column": ""}
-    assert told["simulated"] is True and told["source"] == "simulated population of 400 samples, seed 0"
+    assert told["simulated"] is True and from_plain(told["source"]) == "simulated population of 400 samples, seed 0"
     told["classes"].append("changed")
     assert found.facts()["classes"] == ["The rest", "OK"]
     spectra = model_inputs(found.batch("train", 0, 0), found.facts())["spectra"]
@@ -238,8 +245,8 @@ def test_what_is_left_out_is_told(keep: Keep) -> None:
     given = table(kind=kinds)
     given.channels[0].values[10, 3] = np.nan
     told = TableData(asked(keep(given))).facts()
-    assert "4 samples have no label for AVA_kind and are left out." in told["notes"]
-    assert "1 samples lack points of the chosen channels and are left out." in told["notes"]
+    assert "4 samples have no label for AVA_kind and are left out." in notes_of(told)
+    assert "1 samples lack points of the chosen channels and are left out." in notes_of(told)
     assert sum(told["rows"].values()) == 55
 
 
@@ -256,7 +263,7 @@ def rare(members: dict[str, int]) -> SpectraTable:
 def test_a_class_of_one_member_is_dropped_and_told(keep: Keep) -> None:
     told = TableData(asked(keep(rare({"horse": 1})))).facts()
     assert told["classes"] == ["beef", "lamb"] and sum(told["rows"].values()) == 59 and told["merged"] == []
-    assert "Too rare to split, dropped: horse (1 samples)." in told["notes"]
+    assert "Too rare to split, dropped: horse (1 samples)." in notes_of(told)
 
 
 def test_a_class_of_one_member_is_refused_or_merged(keep: Keep) -> None:
@@ -279,7 +286,7 @@ def test_a_class_of_one_instrument_is_told_to_be_confounded(keep: Keep) -> None:
     kinds = np.where(np.arange(60) % 2, "beef", "lamb").astype(object)
     kinds[:6] = "horse"
     name = keep(table(kind=kinds, instrument=[f"i{k // 6}" for k in range(60)]))
-    notes = " ".join(TableData(asked(name, group_by="instrument")).facts()["notes"])
+    notes = " ".join(notes_of(TableData(asked(name, group_by="instrument")).facts()))
     assert "Class horse and instrument are confounded" in notes and "dropped: horse" in notes
 
 
@@ -298,7 +305,7 @@ def test_the_balance_of_a_population_is_that_of_its_training(options: dict[str, 
     assert kept["samples"].sum() == sum(told["rows"].values())
     if "date" not in options.values():
         assert found["groups"].sum() >= sum(told["groups"].values())
-    assert {note for note in told["notes"] if "Too rare" in note} <= set(sentences)
+    assert {note for note in notes_of(told) if "Too rare" in note} <= set(sentences)
 
 
 def test_the_balance_of_a_file_names_rare_classes_and_their_fate(keep: Keep) -> None:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from lib.task import InputError
-from lib.tasks.spectra import tabular
+from lib.tasks.spectra import TASK, tabular
 from lib.tasks.spectra.axes import resample
 from lib.tasks.spectra.columns import settled
 from lib.tasks.spectra.files import Columns, Reading, read, suggest
-from lib.tasks.spectra.table import EXCITATIONS, FLUORESCENCE_NM, LSPR_NM, Channel, SpectraTable
+from lib.tasks.spectra.table import EXCITATIONS, FLUORESCENCE_NM, LSPR_NM, TRUE_COLUMNS, Channel, SpectraTable
 from tests.spectra import bad_tables as tables
 
 
@@ -130,6 +130,14 @@ def test_repeated_sequence_is_refused(tmp_path: Path, name: str) -> None:
     frame.assign(sequence=[*tables.KEYS[:5], tables.KEYS[0]]).to_csv(tmp_path / name, sep="\t", index=False)
     error = refusal(tmp_path)
     assert error.subject == name and "repeated values of 'sequence'" in error.problem and "1, 6" in error.problem
+
+
+def test_a_simulated_population_is_read_from_its_folder_without_its_truth(tmp_path: Path) -> None:
+    samples = TASK.simulate(TASK.Simulation.parse({"population": True}), 12, np.random.default_rng(0))
+    written = TASK.write(samples, tmp_path)
+    assert [path.name for path in written] == ["spectra.parquet", "truth.csv"]
+    again = read(tmp_path).table
+    assert len(again.rows) == 12 and not {*TRUE_COLUMNS} & {*again.rows.columns}
 
 
 def test_strangers_in_the_folder_are_left_alone_but_not_among_the_set(tmp_path: Path) -> None:

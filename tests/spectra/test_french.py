@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
 from lib import cleaning
-from lib.task import InputError, Samples
-from lib.tasks.spectra import TASK, arrays
+from lib.task import InputError, Phrase, Samples
+from lib.tasks.spectra import TASK, arrays, checks, clean, sheet_strata, verdicts
 from lib.tasks.spectra.files import Columns, read
+from lib.tasks.spectra.sheet_rows import scored
+from lib.tasks.spectra.table import Channel, SpectraTable
 from lib.tasks.spectra.tabular import note_in, sample_notes
 from lib.tasks.spectra.targets import Target, classify, settle_rare
+from lib.words import plain
 from tests.spectra import bad_tables as tables
 from tests.spectra.test_files import DIALECTS
+from tests.spectra.toy_runs import certified, draw
 
 FRENCH = TASK.speaking("fr")
 
 
-def told(error: InputError) -> InputError:
-    """The error in French, which no part of it may escape."""
+def told(error: InputError, file: bool = True) -> InputError:
+    """The error in French, which no part of it may escape; the name of a file stays."""
     french = error.spoken(FRENCH.tell)
-    assert french.subject == error.subject
+    assert french.subject == error.subject or not file
     assert french.problem != error.problem and french.remedy != error.remedy, str(french)
     assert "{" not in str(french)
     return french
@@ -110,7 +116,7 @@ def test_labels_that_cannot_be_learnt_are_refused_in_french() -> None:
     for target, choice in ((Target("AVA", "", "grade"), "refuse"), (Target("AVA", "", "grade"), "drop")):
         with pytest.raises(InputError) as caught:
             settle_rare(classify(rows, target), 3, choice)
-        told(caught.value)
+        told(caught.value, file=False)
     for target in (Target("AVA", "", "taste"), Target("OVA", "c", "grade")):
         with pytest.raises(InputError) as caught:
             classify(rows, target)
@@ -125,6 +131,63 @@ def test_a_table_that_the_model_cannot_take_is_refused_in_french(tmp_path: Path)
         with pytest.raises(InputError) as caught:
             arrays.model_inputs(samples, facts)
         assert "n'a pas" in told(caught.value).problem
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, "epochs = 0 : il faut au moins 1"),
+        ({"validation_percent": 99.0}, "il faut au plus 40"),
+        ({"n_splits": 2.5}, "il faut un nombre entier, sans décimales"),
+        ({"learning_rate": "fast"}, "il faut un nombre, et ce texte n'en est pas un"),
+        ({"kind": "EVA"}, "kind = 'EVA' : il faut 'OVA' ou 'AVA'"),
+        ({"find_learning_rate": "maybe"}, "il faut oui ou non"),
+        ({"current_split": 7}, "le dernier est 4"),
+        ({"test_source": "file"}, "donnez les deux, ou aucun"),
+        ({"epochs": 0, "kind": "EVA"}, "au moins 1; kind"),
+        ({"speed": 1}, "clé inconnue 'speed'"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_french(values: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TASK.Training.parse(values)
+    assert words in told(caught.value, file=False).problem
+
+
+def test_a_training_that_failed_says_why_in_french(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lib import runs, train
+
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path))
+    run = runs.create("spectra", TASK.Training.parse({"data": "nowhere"}).model_dump(), "lost")
+    status = train.fit(run)
+    assert status.state == "failed" and status.reason.startswith("data 'nowhere': there is no such file")
+    french = FRENCH.tell(run.status().why)
+    assert french.startswith("données 'nowhere' : il n'y a pas de tel fichier") and "Donnez le chemin d'un fichier" in french
+
+
+def test_the_checks_of_a_table_are_told_in_french() -> None:
+    rows = {"severity": ["OK"] * 30 + ["VR"] * 30, "group": ["a"] * 30 + [str(i) for i in range(30)], "instrument": ["A"] * 60}
+    table = SpectraTable((Channel("c", np.arange(20.0), np.random.default_rng(0).random((60, 20)).astype(np.float32), "nm"),),
+                         pd.DataFrame({"sample": [str(i) for i in range(60)], **rows}))  # fmt: skip
+    samples = arrays.as_samples(table, "a.csv")
+    readings = clean.inspect(samples)
+    shown = checks.check_view(samples, readings, FRENCH.say).picks[0].values
+    panels = [checks.check_panel(samples, readings, FRENCH.say, of) for of in shown]
+    text = " ".join(str(cell) for panel in panels for cell in [panel.title, panel.explanation, panel.content])
+    every = panels[0].content.to_numpy().ravel().tolist()
+    assert any("La classe OK se confond avec son groupe (spécimen)" in cell for cell in every)
+    assert not re.search(r"\b(the|of|and|which|samples|specimens)\b", text + " ".join(every))
+
+
+def test_what_a_split_may_spoil_is_told_on_the_french_sheet() -> None:
+    rng = np.random.default_rng(2)
+    noted = [plain(Phrase("{n} samples lack points of the chosen channels and are left out.", n=3)), "an older run's note"]
+    facts = certified(2, rng, notes=noted, source=plain(Phrase("simulated population of {n} samples, seed {seed}", n=40, seed=1)))
+    outputs, samples = draw(90, 2, rng)
+    t = scored(verdicts.decode(outputs, samples, facts), verdicts.truth(samples, facts), samples.table, facts)
+    told = sheet_strata.facts_panel(t, facts, FRENCH.say).content["valeur"].tolist()
+    assert "3 échantillons manquent de points des canaux choisis et sont laissés de côté." in told
+    assert "an older run's note" in told and "population simulée de 40 échantillons, germe 1" in told
 
 
 # --- remarks ----------------------------------------------------------------------------------------------------------

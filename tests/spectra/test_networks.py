@@ -370,7 +370,7 @@ def exported(network: Classifier, inputs: dict[str, torch.Tensor], path: Path) -
         shapes = (tuple({0: batch} for _ in names),)
         values = tuple(value[:3] for value in inputs.values())
         graph = torch.export.export(wrapped, values, dynamic_shapes=shapes, strict=True)
-        export._translate(graph, names, outputs).save(str(path), external_data=False)
+        export._translate(graph, names, outputs, wrapped).save(str(path), external_data=False)
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
@@ -410,11 +410,11 @@ def test_onnx_of_a_mean_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_onnx_of_minirocket(tmp_path: Path) -> None:
     x, rng = spectra(17)[0], np.random.default_rng(0)
-    theirs = MiniRocket(84 * 12, seed=1).fit(recipe("snv").fit_transform(x))  # few features: a small graph
-    rocket = Rocket(POINTS, 84 * 12)
+    theirs = MiniRocket(84 * 60, seed=1).fit(recipe("snv").fit_transform(x))
+    rocket = Rocket(POINTS, 84 * 60)
     rocket.biases.copy_(torch.from_numpy(np.concatenate(theirs.biases_, axis=1)))
     body = Linear(POINTS, 3, rocket)
-    body.set(np.arange(3), rng.normal(size=(3, 84 * 12)), np.zeros(3), np.full(84 * 12, 0.5))
+    body.set(np.arange(3), rng.normal(size=(3, 84 * 60)), np.zeros(3), np.full(84 * 60, 0.5))
     network = Classifier(body, "snv", (POINTS,)).eval()
     network.fit_inputs(x, None, rng)
     assert_parity(network, {"spectra": torch.from_numpy(x)}, tmp_path / "model.onnx")

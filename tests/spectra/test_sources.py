@@ -16,6 +16,13 @@ from lib.tasks.spectra import files
 from lib.tasks.spectra.data import TableData
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import Channel, SpectraTable
+from lib.words import from_plain
+
+
+def notes_of(facts: dict[str, Any]) -> list[str]:
+    """The notes that a run keeps, as sentences."""
+    return [from_plain(note) for note in facts["notes"]]
+
 
 PARTS: tuple[Split, ...] = ("train", "validation", "calibration", "test")
 POINTS = np.arange(20) + 1000.0
@@ -77,7 +84,7 @@ def test_validation_can_be_the_test_and_the_sheet_says_that_it_flatters() -> Non
     assert found["test"] == found["validation"] == like["test"]
     assert found["train"] | found["calibration"] | found["test"] == set(range(80))
     assert not found["train"] & found["test"] and len(found["train"]) > len(like["train"])
-    assert any("what they tell is too good" in note for note in data.facts()["notes"])
+    assert any("what they tell is too good" in note for note in notes_of(data.facts()))
 
 
 def test_a_table_kept_aside_is_the_test_and_nothing_else_is() -> None:
@@ -88,7 +95,7 @@ def test_a_table_kept_aside_is_the_test_and_nothing_else_is() -> None:
     assert not found["train"] & found["validation"]
     told, test = data.facts(), whole(data, "test")
     assert told["rows"]["test"] == 12 and told["groups"]["test"] == 6 and told["test_source"] == "aside"
-    assert any("12 samples of aside.parquet" in note for note in told["notes"])
+    assert any("12 samples of aside.parquet" in note for note in notes_of(told))
     assert set(test.table["file"]) == {"aside.parquet"}
     assert test.inputs["spectrum"][:, 0] == pytest.approx(test.table["number"])
     assert (test.table["label"] == test.table["kind"]).all()
@@ -111,7 +118,7 @@ def test_what_cannot_be_tested_is_left_out_and_told() -> None:
     aside.rows.loc[4:5, "group"] = "g3"
     data = made(aside)
     assert numbers(data)["test"] == set(range(104, 112))
-    notes = " ".join(data.facts()["notes"])
+    notes = " ".join(notes_of(data.facts()))
     assert "4 samples of aside.parquet lack points or are of no class that is learnt" in notes
     assert "1 specimens of aside.parquet are in the training table too" in notes
 

@@ -18,6 +18,7 @@ from lib.task import InputError, Samples, Task
 from lib.tasks.spectra import TASK
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.table import EXCITATIONS
+from lib.words import from_plain
 from tests.spectra import bad_tables as tables
 
 pytestmark = pytest.mark.usefixtures("bench")
@@ -100,7 +101,7 @@ def test_facts_lie_beside_the_weights_and_tell_what_was_learnt(trained: Run) -> 
     assert facts["classes"] == ["The rest", "OK"] and facts["target"] == {"kind": "OVA", "of": "OK", "column": ""}
     assert [channel["name"] for channel in facts["channels"]] == list(EXCITATIONS)
     assert [len(channel["axis"]) for channel in facts["channels"]] == [446] * 3
-    assert facts["simulated"] is True and "300 samples" in facts["source"]
+    assert facts["simulated"] is True and "300 samples" in from_plain(facts["source"])
     assert sum(facts["rows"].values()) == 300 and set(facts["rows"]) == {"train", "validation", "calibration", "test"}
     assert facts["chosen"]["model"] == "PLS-DA" and len(facts["chosen"]["table"]) > 1
     assert sorted(facts["class_means"]["277"]) == ["OK", "The rest"]

@@ -24,7 +24,7 @@ from lib.tasks.spectra.preprocess import METHODS, Method, Transfer
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.simulate import simulate_table
 from lib.tasks.spectra.table import Channel, SpectraTable
-from lib.tasks.spectra.transfer import _affine
+from lib.tasks.spectra.transfer import _affine, apart_percent, pooled
 from tests.spectra.test_networks import assert_parity
 
 POINTS = (14, 9)
@@ -139,7 +139,9 @@ def test_a_map_is_learnt_from_the_mean_of_each_specimen_of_training_that_both_me
     assert data.transfer is not None
     rows = whole(data, "train").table
     means = rows.groupby(["group", "instrument"])["weight"].mean().unstack().dropna()
-    assert data.facts()["transfer"] == {"method": method, "from": "A", "to": "B", "shared": len(means)}
+    told = data.facts()["transfer"]
+    assert told.pop("tested")["specimens"] > 1
+    assert told == {"method": method, "from": "A", "to": "B", "shared": len(means)}
     assert json.loads(json.dumps(data.facts())) == data.facts()
     places = table.rows.reset_index().set_index("sample").loc[rows["sample"], "index"].to_numpy()
     spectra = pd.DataFrame(table.channel("two").values.astype(float)[places])
@@ -148,6 +150,34 @@ def test_a_map_is_learnt_from_the_mean_of_each_specimen_of_training_that_both_me
     expected = _affine(method, first, second)
     for part in ("centre", "matrix", "offset"):
         assert getattr(data.transfer.maps[0], part) == pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_sheet_tells_what_is_left_on_test_specimens(method: str) -> None:
+    data = TableData(asked(kept(two_instruments()), transfer=method))
+    told = data.facts()["transfer"]["tested"]
+    table, rows = data._whole.table, data._rows["test"]
+    shared = set(table["group"][rows][table["instrument"][rows] == "A"]) & set(
+        table["group"][rows][table["instrument"][rows] == "B"]
+    )
+    assert told["specimens"] == len(shared) and [one["channel"] for one in told["left"]] == ["one", "two"]
+    assert all(one["after_percent"] < 0.5 * one["before_percent"] for one in told["left"])
+
+
+def test_what_is_apart_is_in_percent_of_what_specimens_differ_by() -> None:
+    first = curves(30, 14)
+    assert apart_percent(first, first) == 0
+    moved = first + float(np.sqrt(((first - first.mean(axis=0)) ** 2).mean()))
+    assert apart_percent(first, moved) == pytest.approx(100) and np.isnan(apart_percent(first[:1], moved[:1]))
+
+
+def test_folds_add_their_test_specimens_up() -> None:
+    one = {"method": "pds", "tested": {"specimens": 10, "left": [{"channel": "a", "before_percent": 40.0, "after_percent": 8.0}]}}
+    two = {"method": "pds", "tested": {"specimens": 30, "left": [{"channel": "a", "before_percent": 60.0, "after_percent": 4.0}]}}
+    none = {"method": "pds", "tested": {"specimens": 1, "left": []}}
+    left = {"channel": "a", "before_percent": 55.0, "after_percent": 5.0}
+    assert pooled([one, two, none]) == {"method": "pds", "tested": {"specimens": 40, "left": [left]}}
+    assert pooled([none]) == none and pooled([{"method": "ds"}]) == {"method": "ds"}
 
 
 def test_the_second_instrument_is_the_less_frequent_or_the_one_named() -> None:

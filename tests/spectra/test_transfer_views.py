@@ -103,3 +103,7 @@ def test_the_sheet_says_that_spectra_were_transferred() -> None:
     (panel,) = transfer_views.sheet_panel(facts)
     assert isinstance(panel.content, pd.DataFrame)
     assert list(panel.content["this run"]) == ["external parameter orthogonalisation (EPO), of both", "A", "B", "17"]
+    left = [{"channel": "277", "before_percent": 61.2, "after_percent": 7.9}, {"channel": "flat"}]
+    facts["transfer"] |= {"tested": {"specimens": 9, "left": left}}
+    (panel,) = transfer_views.sheet_panel(facts)
+    assert list(panel.content["this run"])[4:] == ["9", "61 % before, 8 % after"] and "has not seen" in panel.explanation

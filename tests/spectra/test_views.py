@@ -51,7 +51,7 @@ def looked_at(samples: Samples, say=english) -> list[Panel]:
     return [
         *overview(samples, readings, keep, say),
         checks.check_panel(samples, readings, say),
-        *checks.check_tables(samples, readings, say),
+        *(checks.check_panel(samples, readings, say, of) for of in checks.check_view(samples, readings, say).picks[0].values),
         *sample_views.sample_panels(samples, len(samples) - 1, say),
     ]
 

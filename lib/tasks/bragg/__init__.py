@@ -38,6 +38,7 @@ class Bragg(Task):
         "n_peaks": ("Peaks", ""), "is_hit": ("Hit", ""), "frame": ("Frame", ""), "in_domain": ("Like the training", ""),
         "mean_adu": ("Mean", "ADU"), "max_adu": ("Largest", "ADU"), "saturated_percent": ("Saturated", "%"),
         "masked_percent": ("Masked", "%"), "n_candidates": ("Candidates", ""), "noise_adu": ("Noise", "ADU"),
+        **{name: (kind.title, "") for name, kind in FINDERS.items()},
     }  # fmt: skip
 
     Simulation, Acquisition, Rules, Training = Simulation, Acquisition, Rules, Training
@@ -57,7 +58,7 @@ class Bragg(Task):
         from lib.tasks.bragg import simulate, simulate_views
 
         assert isinstance(config, Simulation)
-        return simulate_views.simulation_panels(simulate.simulate_frames(config, 1, rng), config)
+        return simulate_views.simulation_panels(simulate.simulate_frames(config, 1, rng), config, self.say)
 
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """The frames of one file, by reference: pixels are read when they are needed."""
@@ -96,7 +97,7 @@ class Bragg(Task):
         from lib.tasks.bragg import clean
 
         assert isinstance(acquisition, Acquisition)
-        return clean.inspect(samples, acquisition.saturation_adu)
+        return clean.inspect(samples, acquisition.saturation_adu, self.tell)
 
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule."""
@@ -109,7 +110,7 @@ class Bragg(Task):
         """The run, frame by frame."""
         from lib.tasks.bragg import frame_views
 
-        return frame_views.overview(readings, keep)
+        return frame_views.overview(readings, keep, self.say)
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """The frame, small, on a logarithmic scale."""
@@ -121,13 +122,31 @@ class Bragg(Task):
         """One frame with its candidates and rings, its radial profile and its histogram."""
         from lib.tasks.bragg import files, frame_views
 
-        return frame_views.sample_panels(files.frame_at(samples, row))
+        return frame_views.sample_panels(files.frame_at(samples, row), self.say)
 
     def plate(self, samples: Samples, row: int, acquisition: Config) -> Plate | None:
         """The frame with its values, mask and rings."""
         from lib.tasks.bragg import files, looks
 
         return looks.plate(files.frame_at(samples, row))
+
+    def plate_panels(self, samples: Samples, row: int, acquisition: Config) -> list[Panel]:
+        """The frame's radial profile and histogram."""
+        from lib.tasks.bragg import files, frame_views
+
+        return frame_views.value_panels(files.frame_at(samples, row), self.say)
+
+    def project(self, samples: Samples, row: int, acquisition: Config, so_far: Arrays) -> Arrays:
+        """Sum and largest reading of every pixel, gathered frame by frame."""
+        from lib.tasks.bragg import files, projections
+
+        return projections.add(so_far, files.frame_at(samples, row))
+
+    def projections(self, so_far: Arrays, samples: Samples, acquisition: Config) -> dict[str, Plate]:
+        """Largest, mean and sum of a run."""
+        from lib.tasks.bragg import files, looks
+
+        return looks.projections(so_far, files.geometry_at(samples, 0))
 
     def find(self, samples: Samples, row: int, name: str, config: Config, acquisition: Config) -> pd.DataFrame:
         """Peaks of a classical finder."""
@@ -146,7 +165,7 @@ class Bragg(Task):
         """Pixels that are always hot or never read."""
         from lib.tasks.bragg import looks
 
-        return looks.suggest_mask(samples, report)
+        return looks.suggest_mask(samples, report, self.say)
 
     def mask_settings(self, path: Path) -> dict[str, Any]:
         """A drawn mask, by its name."""
@@ -208,13 +227,13 @@ class Bragg(Task):
         """The candidates of all frames; a frame that cannot be read has one row that says why."""
         from lib.tasks.bragg import hits
 
-        return hits.parts(samples)
+        return hits.parts(samples, self.tell)
 
     def whole(self, judged: pd.DataFrame, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Number of peaks and hit of each frame, and the peaks."""
         from lib.tasks.bragg import hits
 
-        return hits.whole(judged, samples, self.facts)
+        return hits.whole(judged, samples, self.facts, self.say)
 
     def write_prediction(self, table: pd.DataFrame, judged: pd.DataFrame, samples: Samples, folder: Path) -> list[Path]:
         """peaks.csv, a CXI peak list, the list of hits, the summary of the run."""
@@ -252,13 +271,13 @@ class Bragg(Task):
         """Frames with their peaks, hits over the run, virtual powder, resolution."""
         from lib.tasks.bragg import predict_views
 
-        return predict_views.prediction_panels(table, samples, judged)
+        return predict_views.prediction_panels(table, samples, judged, self.say)
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """Precision and recall, positions, calibration, causes of false peaks, hits."""
         from lib.tasks.bragg import sheet_views
 
-        return sheet_views.sheet_panels(predicted, truth, samples, self.facts)
+        return sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
 
     def example(self) -> list[Path]:
         """A short simulated run that ships."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,21 @@ from lib.tasks.bragg.settings import Rules
 FEWEST_FULL = 3  # good pixels at the same largest value, far above the rest, are full
 
 
-def inspect(samples: Samples, saturation_adu: float | None) -> pd.DataFrame:
-    """Readings of each frame: `file, frame`, mean, noise and largest value of the good pixels, shares, and candidates."""
-    return pd.DataFrame([_reading(samples, row, saturation_adu) for row in range(len(samples))])
+def inspect(samples: Samples, saturation_adu: float | None, tell: Callable[[str], str] = str) -> pd.DataFrame:
+    """Readings of each frame: `file, frame`, mean, noise and largest value of the good pixels, shares, and candidates.
+
+    `tell` puts what is wrong with a frame into the reader's language.
+    """
+    return pd.DataFrame([_reading(samples, row, saturation_adu, tell) for row in range(len(samples))])
 
 
-def _reading(samples: Samples, row: int, saturation_adu: float | None) -> dict[str, Any]:
+def _reading(samples: Samples, row: int, saturation_adu: float | None, tell: Callable[[str], str]) -> dict[str, Any]:
     record = samples.table.iloc[row]
     named: dict[str, Any] = {"file": str(record["file"]), "frame": int(record["frame"])}
     try:
         return named | read_frame(files.frame_at(samples, row), saturation_adu) | {"problem": ""}
     except InputError as error:
-        return named | {"problem": f"{error.problem}. {error.remedy}"}
+        return named | {"problem": tell(error.clause())}
 
 
 def read_frame(frame: Frame, saturation_adu: float | None = None) -> dict[str, float]:

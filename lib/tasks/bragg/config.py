@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from lib.task import Config, option
+from lib.task import Config, Phrase, option
 from lib.tasks.bragg.geometry import HC_EV_ANGSTROM
 
 SUFFIXES = (".h5", ".hdf5", ".nxs", ".cxi", ".cbf", ".img", ".edf", ".tif", ".tiff", ".geom")
@@ -19,19 +19,29 @@ class Acquisition(Config):
 
     beam_center_y_px: float | None = option(
         None, "Where the direct beam would hit, along slow scan, from the centre of the first pixel", unit="px", group="geometry",
-        ge=-1e5, le=1e5,
+        empty="from the file", ge=-1e5, le=1e5,
     )  # fmt: skip
     beam_center_x_px: float | None = option(
         None, "Where the direct beam would hit, along fast scan, from the centre of the first pixel", unit="px", group="geometry",
-        ge=-1e5, le=1e5,
+        empty="from the file", ge=-1e5, le=1e5,
     )  # fmt: skip
-    px_size_um: float | None = option(None, "Width of a pixel", unit="µm", group="geometry", gt=0, le=10_000)
-    distance_mm: float | None = option(None, "From sample to detector, along the beam", unit="mm", group="geometry", gt=0, le=1e5)
+    px_size_um: float | None = option(
+        None, "Width of a pixel", unit="µm", group="geometry", empty="from the file", gt=0, le=10_000
+    )
+    distance_mm: float | None = option(
+        None, "From sample to detector, along the beam", unit="mm", group="geometry", empty="from the file", gt=0, le=1e5
+    )
     wavelength_angstrom: float | None = option(
-        None, "Wavelength of the beam; or give the photon energy", unit="Å", group="geometry", gt=0, le=100
+        None, "Wavelength of the beam; or give the photon energy", unit="Å", group="geometry", empty="from the file", gt=0, le=100
     )
     photon_energy_ev: float | None = option(
-        None, "Photon energy of the beam; or give the wavelength", unit="eV", group="geometry", gt=0, le=1e6
+        None,
+        "Photon energy of the beam; or give the wavelength",
+        unit="eV",
+        group="geometry",
+        empty="from the file",
+        gt=0,
+        le=1e6,
     )
     geometry_file: str = option(
         "", "Name of a CrystFEL .geom file in the same folder or upload", group="geometry", max_length=400
@@ -52,20 +62,25 @@ class Acquisition(Config):
         (), "Areas to mask as y0:y1:x0:x1, first row and column in, last ones out; several with commas", unit="px", group="mask"
     )
     saturation_adu: float | None = option(
-        None, "Reading at which a pixel is full; such pixels stay in the frame", unit="ADU", group="data", gt=0
+        None,
+        "Reading at which a pixel is full; such pixels stay in the frame",
+        unit="ADU",
+        group="data",
+        empty="from the file",
+        gt=0,
     )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if (self.beam_center_y_px is None) != (self.beam_center_x_px is None):
-            raise ValueError("beam_center_y_px and beam_center_x_px belong together: give both or none")
+            raise ValueError(Phrase("beam_center_y_px and beam_center_x_px belong together: give both or none"))
         if self.wavelength_angstrom is not None and self.photon_energy_ev is not None:
             told = HC_EV_ANGSTROM / self.photon_energy_ev
             if abs(told / self.wavelength_angstrom - 1) > 1e-3:
-                raise ValueError(
-                    f"photon_energy_ev = {self.photon_energy_ev} is a wavelength of {told:.5g} Å, "
-                    f"not {self.wavelength_angstrom}: give one of them"
-                )
+                raise ValueError(Phrase(
+                    "photon_energy_ev = {energy} is a wavelength of {told} Å, not {wavelength}: give one of them",
+                    energy=self.photon_energy_ev, told=f"{told:.5g}", wavelength=self.wavelength_angstrom,
+                ))  # fmt: skip
         for text in self.bad_rectangles:
             rectangle(text)
         return self
@@ -82,10 +97,10 @@ def rectangle(text: str) -> tuple[int, int, int, int]:
     """(y0, y1, x0, x1) of a rectangle as `bad_rectangles` holds it. Raises ValueError saying what was expected."""
     parts = text.split(":")
     if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
-        raise ValueError(f"rectangle {text!r} is not y0:y1:x0:x1 in whole pixels, as 0:10:0:1024")
+        raise ValueError(Phrase("rectangle {text!r} is not y0:y1:x0:x1 in whole pixels, as 0:10:0:1024", text=text))
     y0, y1, x0, x1 = (int(part) for part in parts)
     if y0 >= y1 or x0 >= x1:
-        raise ValueError(f"rectangle {text!r} is empty: y1 must be greater than y0, and x1 than x0")
+        raise ValueError(Phrase("rectangle {text!r} is empty: y1 must be greater than y0, and x1 than x0", text=text))
     return y0, y1, x0, x1
 
 
@@ -186,7 +201,7 @@ class Simulation(Config):
     def _cell_exists(self) -> Self:
         a, b, c = sorted((self.cell_alpha_deg, self.cell_beta_deg, self.cell_gamma_deg))
         if c >= a + b or a + b + c >= 360:
-            raise ValueError(f"no unit cell has the angles {a:g}°, {b:g}° and {c:g}°")
+            raise ValueError(Phrase("no unit cell has the angles {a:g}°, {b:g}° and {c:g}°", a=a, b=b, c=c))
         return self
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,13 @@ from scipy.spatial import KDTree
 
 from lib import labels
 from lib.task import InputError, Samples, Split, TrainingData
-from lib.tasks.bragg import candidates, files, finders, matching
+from lib.tasks.bragg import candidates, causes, files, finders, matching
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.score import WANTED_SNR
 from lib.tasks.bragg.settings import Training
+
+if TYPE_CHECKING:
+    from lib.tasks.bragg import networks
 
 SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "calibration": 2, "test": 3}
 MATCH_PX = 2.0  # a candidate this near to a spot's centre is that spot
@@ -39,7 +43,7 @@ def labelled(frame: Frame, truth: pd.DataFrame, *, missed: bool) -> Samples:
     candidate within MATCH_PX of a spot), `wanted` (that spot has WANTED_SNR or more), `true_snr, true_y_px, true_x_px` of that
     spot, `off_px` (distance to it), `nearest_px` (distance to any spot), `unsure` (a further candidate beside the same spot).
     With `missed`, spots that no candidate is near to are rows too, with `proposed` False: nothing can find them; and a frame
-    with neither has one such row, which is no peak.
+    with neither has one such row, which is no peak; and the columns of `causes.told` are there.
     """
     spots = truth[["y_px", "x_px"]].to_numpy(float)
     seen = candidates.see(frame)
@@ -62,8 +66,9 @@ def labelled(frame: Frame, truth: pd.DataFrame, *, missed: bool) -> Samples:
         "nearest_px": np.concatenate([nearest, np.zeros(more)]),
         "off_px": np.concatenate([distance, np.full(more, np.nan)]),
     }
+    around = causes.told(frame, *samples.table[["y_px", "x_px"]].to_numpy(float).T) if missed else {}
     return samples.with_columns(
-        is_peak=is_peak, wanted=is_peak & (true["snr"] >= WANTED_SNR).to_numpy(bool), true_snr=true["snr"].to_numpy(),
+        **around, is_peak=is_peak, wanted=is_peak & (true["snr"] >= WANTED_SNR).to_numpy(bool), true_snr=true["snr"].to_numpy(),
         true_y_px=true["y_px"].to_numpy(), true_x_px=true["x_px"].to_numpy(),
         unsure=np.concatenate([further, np.zeros(more, bool)]),
         **{name: values.astype(np.float32) for name, values in beside.items()},
@@ -80,16 +85,26 @@ def match(place: np.ndarray, spots: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def beside_peers(samples: Samples, frame: Frame, truth: pd.DataFrame) -> Samples:
-    """With columns of how many spots each classical finder found, made up and missed, all in the frame's first row."""
+    """With columns of how many spots each classical finder found, made up and missed, and of the milliseconds that it took.
+
+    All are in the frame's first row; the others have no count and no time.
+    """
     spots = truth[["y_px", "x_px"]].to_numpy(float)
     wanted = spots[(truth["snr"] >= WANTED_SNR).to_numpy(bool)]
     columns: dict[str, np.ndarray] = {}
     for name in PEERS:
+        begin = time.perf_counter()
         found = finders.find(frame, finders.get(name)())[["y_px", "x_px"]].to_numpy(float)
+        columns[f"{name}_ms"] = in_first(samples, 1000 * (time.perf_counter() - begin))
         told = matching.score(found, wanted, spots, MATCH_PX)
         for kind, n in (("right", told.true_positives), ("false", told.false_positives), ("missed", told.missed)):
             columns[f"{name}_{kind}"] = np.where(np.arange(len(samples)) == 0, n, 0).astype(np.int32)
     return samples.with_columns(**columns)
+
+
+def in_first(samples: Samples, value: float) -> np.ndarray:
+    """(n,) float32: the value in the first row, NaN in the others."""
+    return np.where(np.arange(len(samples)) == 0, value, np.nan).astype(np.float32)
 
 
 def thin(samples: Samples, most: int, rng: np.random.Generator) -> Samples:
@@ -125,6 +140,7 @@ class Candidates(TrainingData):
     def __init__(self, config: Training, sizes: Mapping[Split, int], source: Source) -> None:
         self.config, self.sizes, self.source = config, sizes, source
         self.kept: dict[int, tuple[int, Samples]] = {}
+        self.network: networks.Judge | None = None  # to tell how long a model takes
 
     def facts(self) -> dict[str, Any]:
         """How the threshold is to be chosen."""
@@ -157,7 +173,24 @@ class Candidates(TrainingData):
         samples = labelled(frame, truth, missed=split != "train")
         if split == "train":
             return thin(samples, self.config.candidates_per_frame, rng)
-        return beside_peers(samples, frame, truth) if split == "test" else samples
+        if split != "test":
+            return samples
+        return beside_peers(samples, frame, truth).with_columns(model_ms=in_first(samples, self._model_ms(frame)))
+
+    def _model_ms(self, frame: Frame) -> float:
+        """Milliseconds from a frame to its candidates' scores, by a network of this size on this machine's CPU."""
+        import torch
+
+        from lib.tasks.bragg import networks
+
+        if self.network is None:
+            with torch.random.fork_rng(devices=[]):  # its weights do not matter, and nobody's random state may move
+                self.network = networks.build(self.config.model, self.config.width, self.config.dropout).eval()
+        begin = time.perf_counter()
+        found = candidates.find(frame)
+        with torch.inference_mode():
+            self.network.physical(torch.from_numpy(found.patch), torch.from_numpy(found.context))
+        return 1000 * (time.perf_counter() - begin)
 
 
 def simulated(config: Training, draw: Drawer) -> Candidates:

@@ -169,14 +169,16 @@ def pixels(config: Simulation, where: Geometry, shadow: np.ndarray | None, rng: 
     return Pixels(live, mask, gain, hot, hot_adu)
 
 
-def read_out(expected: np.ndarray, chips: Pixels, where: Geometry, config: Simulation, rng: np.random.Generator) -> np.ndarray:
-    """float32 readings (H, W) in whole ADU of expected photons (H, W).
+def read_out(
+    expected: np.ndarray, chips: Pixels, where: Geometry, config: Simulation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 readings (H, W) in whole ADU of expected photons (H, W), and y and x (n, 2) of pixels that zingers hit.
 
     Photons are Poisson. An integrating detector spreads each over neighbours after it is absorbed, so that their noise is
     alike; a counting one counts it once, so that the spread belongs to the expected photons.
     """
     light = rng.poisson(expected).astype(np.float32)
-    _add_zingers(light, config.zingers_per_mpx, rng)
+    zingers = _add_zingers(light, config.zingers_per_mpx, rng)
     if config.readout == "integrating" and config.psf_px > 0:
         light = gaussian_filter(light, config.psf_px, truncate=4.0, mode="constant")
     light *= chips.gain
@@ -185,7 +187,7 @@ def read_out(expected: np.ndarray, chips: Pixels, where: Geometry, config: Simul
     light.ravel()[chips.hot] = chips.hot_adu
     np.minimum(np.rint(light, out=light), np.float32(np.floor(config.saturation_adu)), out=light)
     light[~chips.live] = 0
-    return light
+    return light, zingers
 
 
 def _read_noise(where: Geometry, config: Simulation, rng: np.random.Generator) -> np.ndarray | float:
@@ -205,12 +207,15 @@ def _read_noise(where: Geometry, config: Simulation, rng: np.random.Generator) -
     return noise
 
 
-def _add_zingers(light: np.ndarray, per_mpx: float, rng: np.random.Generator) -> None:
-    """Bright single pixels and short tracks, in place."""
+def _add_zingers(light: np.ndarray, per_mpx: float, rng: np.random.Generator) -> np.ndarray:
+    """Bright single pixels and short tracks, in place; y and x (n, 2) of those pixels."""
     height, width = light.shape
+    hit = []
     for _ in range(rng.poisson(per_mpx * light.size / 1e6)):
         y, x, angle = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0, 2 * np.pi)
         for step in range(int(rng.integers(1, ZINGER_PX + 1))):
             row, column = int(y + step * np.sin(angle)), int(x + step * np.cos(angle))
             if 0 <= row < height and 0 <= column < width:
                 light[row, column] += rng.exponential(ZINGER_PHOTONS)
+                hit.append((row, column))
+    return np.array(hit, np.int64).reshape(-1, 2)

@@ -387,12 +387,10 @@ def frame_at(samples: Samples, row: int) -> Frame:
     What is no number becomes 0 under the mask; every other reading stays as recorded.
     """
     about = samples.table.iloc[row]
-    name, number = str(about["file"]), int(about.get("frame", 0))
-    geometry = _geometry_from(str(about["geometry"]))
+    name, number, geometry = str(about["file"]), int(about.get("frame", 0)), geometry_at(samples, row)
     if "frame" in samples.inputs:
         pixels = np.asarray(samples.inputs["frame"][row], np.float32)
         return Frame(pixels, np.asarray(samples.inputs["mask"][row], bool), geometry, name, number)
-    geometry = _of_this_frame(geometry, about)
     path, plan = Path(str(about["path"])), _plan_from(str(about["mask"]))
     values = _pixels(path, str(about["dataset"]), int(about["index"]), name)
     if values.shape != geometry.shape:
@@ -408,6 +406,13 @@ def frame_at(samples: Samples, row: int) -> Frame:
     if values.dtype.kind == "f":
         np.nan_to_num(pixels, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return Frame(pixels, mask, geometry, name, number)
+
+
+def geometry_at(samples: Samples, row: int) -> Geometry:
+    """Where the detector stood for the frame of one row; nothing is read."""
+    about = samples.table.iloc[row]
+    geometry = _geometry_from(str(about["geometry"]))
+    return geometry if "frame" in samples.inputs else _of_this_frame(geometry, about)
 
 
 @lru_cache(maxsize=16)

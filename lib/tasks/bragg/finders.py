@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from lib.task import Config, InputError, option
+from lib.task import Config, InputError, Phrase, option
 from lib.tasks.bragg.frames import Frame
 
 
@@ -141,7 +141,8 @@ def names() -> list[str]:
 def get(name: str) -> type[Finder]:
     """The settings of one finder. Raises InputError listing the names there are."""
     if name not in FINDERS:
-        raise InputError("finder", f"there is none called {name!r}", f"Finders: {', '.join(FINDERS)}.")
+        told = Phrase("there is none called {name!r}", name=name)
+        raise InputError("finder", told, Phrase("Finders: {names}.", names=", ".join(FINDERS)))
     return FINDERS[name]
 
 

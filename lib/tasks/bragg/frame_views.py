@@ -12,21 +12,16 @@ import plotly.graph_objects as go
 from lib import figures
 from lib.task import Panel, View
 from lib.tasks.bragg.frames import Frame
+from lib.words import Say, english
 
 SHOWN_PX = 1024  # larger frames are shown smaller, each pixel the largest of those it stands for
 THUMBNAIL_PX = 96
 RINGS_ANGSTROM = (50.0, 20.0, 10.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.7, 1.5, 1.2, 1.0)
-MOST_RINGS, RING_POINTS = 5, 181
+MOST_RINGS = 5
 MASKED_LEVEL = 60
 DARKEST, BRIGHTEST = 0.02, 0.9995  # quantiles of the good pixels
 BINS = 120
 STRONG_SNR = 8.0
-OVER_RUN = {
-    "mean_adu": ("Brightness", "mean (ADU)"),
-    "n_candidates": ("Candidates", "candidates"),
-    "max_adu": ("Largest value", "largest (ADU)"),
-    "saturated_percent": ("Saturation", "saturated (%)"),
-}
 
 
 def shrunk(frame: Frame, most_px: int = SHOWN_PX) -> tuple[np.ndarray, np.ndarray, int]:
@@ -83,32 +78,18 @@ def frame_figure(
 
 def _add_rings(fig: go.Figure, frame: Frame) -> None:
     """Rings of round resolutions that cross the frame, as one line, with their labels."""
-    height, width = frame.mask.shape
-    place = [(d, frame.geometry.ring_px(d)) for d in RINGS_ANGSTROM]
-    reach = 0.75 * float(np.hypot(height, width))
-    shown = [(d, r) for d, r in place if np.isfinite(r) and 20 < r < reach][:MOST_RINGS]
-    centre = centre_yx(frame)
-    if not shown or centre is None:
+    curves = [(d, frame.geometry.ring_yx(d)) for d in RINGS_ANGSTROM]
+    shown = [(d, curve) for d, curve in curves if len(curve)][:MOST_RINGS]
+    if not shown:
         return
-    angle = np.linspace(0, 2 * np.pi, RING_POINTS)
-    x = [np.append(centre[1] + r * np.cos(angle), np.nan) for _, r in shown]
-    y = [np.append(centre[0] + r * np.sin(angle), np.nan) for _, r in shown]
+    y, x = np.concatenate([curve for _, curve in shown]).T
     line = {"color": figures.BLUE, "width": 1, "dash": "dot"}
-    fig.add_scatter(x=np.concatenate(x), y=np.concatenate(y), mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    fig.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
     labels = [f"{d:g} Å" for d, _ in shown]
-    at = [centre[0] + r for _, r in shown]
+    at = np.array([curve[np.nanargmax(curve[:, 0])] for _, curve in shown])  # where each is lowest
     fig.add_scatter(
-        x=[centre[1]] * len(at), y=at, mode="text", text=labels, textfont={"color": figures.BLUE}, hoverinfo="skip",
-        showlegend=False,
+        x=at[:, 1], y=at[:, 0], mode="text", text=labels, textfont={"color": figures.BLUE}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
-
-
-def centre_yx(frame: Frame) -> tuple[float, float] | None:
-    """Where the beam meets a flat detector, as array indices; None for one of several modules that are not aligned."""
-    module = frame.geometry.modules[0]
-    if module.fs_yx != (0.0, 1.0) or module.ss_yx != (1.0, 0.0):
-        return None
-    return module.y0 - module.origin_yx_px[0], module.x0 - module.origin_yx_px[1]
 
 
 def radial_profile(frame: Frame) -> pd.DataFrame:
@@ -123,19 +104,19 @@ def radial_profile(frame: Frame) -> pd.DataFrame:
     return pd.DataFrame({"radius_px": np.flatnonzero(some), "mean": total[some] / n[some], "largest": largest[some]})
 
 
-def profile_figure(frame: Frame) -> go.Figure:
+def profile_figure(frame: Frame, say: Say = english) -> go.Figure:
     """Mean and largest value over the distance from the beam."""
     table = radial_profile(frame)
-    fig = figures.figure(xaxis_title="distance from the beam (px)", yaxis_title="value (ADU)", height=320)
-    fig.add_scattergl(x=table["radius_px"], y=table["largest"], name="largest", mode="lines", line_color=figures.ORANGE)
-    fig.add_scattergl(x=table["radius_px"], y=table["mean"], name="mean", mode="lines", line_color=figures.ACCENT)
+    fig = figures.figure(xaxis_title=say("distance from the beam (px)"), yaxis_title=say("value (ADU)"), height=320)
+    fig.add_scattergl(x=table["radius_px"], y=table["largest"], name=say("largest"), mode="lines", line_color=figures.ORANGE)
+    fig.add_scattergl(x=table["radius_px"], y=table["mean"], name=say("mean"), mode="lines", line_color=figures.ACCENT)
     return fig.update_yaxes(type="log") if table["mean"].min() > 0 else fig
 
 
-def histogram_figure(frame: Frame) -> go.Figure:
+def histogram_figure(frame: Frame, say: Say = english) -> go.Figure:
     """How many good pixels have which value: where a threshold would cut."""
     good = frame.pixels[frame.mask]
-    fig = figures.figure(xaxis_title="value (ADU)", yaxis_title="pixels", height=320)
+    fig = figures.figure(xaxis_title=say("value (ADU)"), yaxis_title=say("pixels"), height=320)
     if good.size:
         low, high = float(good.min()), float(good.max())
         shift = 1 - low if low < 1 else 0.0
@@ -145,7 +126,7 @@ def histogram_figure(frame: Frame) -> go.Figure:
     return fig.update_xaxes(type="log").update_yaxes(type="log")
 
 
-def sample_panels(frame: Frame) -> list[Panel]:
+def sample_panels(frame: Frame, say: Say = english) -> list[Panel]:
     """One frame as it is, with what stands out of its noise; radial profile; histogram."""
     from lib.tasks.bragg import candidates
 
@@ -153,32 +134,41 @@ def sample_panels(frame: Frame) -> list[Panel]:
     y, x = found["y_px"].to_numpy(), found["x_px"].to_numpy()
     strong = found["snr"].to_numpy() >= STRONG_SNR
     marks = [("SNR ≥ 8", figures.ORANGE, y[strong], x[strong])]
-    told = "Logarithmic. Circles: what stands out clearly, before any judgement; the Predict page says which are peaks."
+    told = say("Logarithmic. Circles: what stands out clearly, before any judgement; the Predict page says which are peaks.")
     if not frame.geometry.knows_resolution:
-        told += " Rings need pixel size, distance and wavelength."
-    rings = "Rings of water or ice stand out of the mean; peaks of the largest."
-    cut = "Good pixels only. A threshold finder takes those right of its threshold."
+        told += " " + say("Rings need pixel size, distance and wavelength.")
+    title = say("Frame {n}", n=frame.number)
+    return [Panel("frame", title, frame_figure(frame, marks), told, wide=True), *value_panels(frame, say)]
+
+
+def value_panels(frame: Frame, say: Say = english) -> list[Panel]:
+    """Radial profile and histogram of one frame."""
+    rings = say("Rings of water or ice stand out of the mean; peaks of the largest.")
+    cut = say("Good pixels only. A threshold finder takes those right of its threshold.")
     return [
-        Panel("frame", f"Frame {frame.number}", frame_figure(frame, marks), told, wide=True),
-        Panel("profile", "Radial profile", profile_figure(frame), rings),
-        Panel("histogram", "Values", histogram_figure(frame), cut),
+        Panel("profile", say("Radial profile"), profile_figure(frame, say), rings),
+        Panel("histogram", say("Values"), histogram_figure(frame, say), cut),
     ]
 
 
-def overview(readings: pd.DataFrame, keep: pd.Series) -> list[View]:
+def overview(readings: pd.DataFrame, keep: pd.Series, say: Say = english) -> list[View]:
     """Readings over the run; points can be picked."""
-    there = [name for name in OVER_RUN if name in readings and readings[name].notna().any()]
-    return [View(OVER_RUN[name][0], partial(_over_run, readings, keep, name)) for name in there]
+    over_run = {
+        "mean_adu": (say("Brightness"), say("mean (ADU)")), "n_candidates": (say("Candidates"), say("candidates")),
+        "max_adu": (say("Largest value"), say("largest (ADU)")),
+        "saturated_percent": (say("Saturation"), say("saturated (%)")),
+    }  # fmt: skip
+    there = [name for name in over_run if name in readings and readings[name].notna().any()]
+    return [View(over_run[name][0], partial(_over_run, readings, keep, name, *over_run[name], say)) for name in there]
 
 
-def _over_run(readings: pd.DataFrame, keep: pd.Series, name: str) -> Panel:
-    title, axis = OVER_RUN[name]
-    fig = figures.figure(xaxis_title="row of the run", yaxis_title=axis)
-    for kept, colour, label in ((True, figures.ACCENT, "kept"), (False, figures.GREY, "dropped")):
+def _over_run(readings: pd.DataFrame, keep: pd.Series, name: str, title: str, axis: str, say: Say) -> Panel:
+    fig = figures.figure(xaxis_title=say("row of the run"), yaxis_title=axis)
+    for kept, colour, label in ((True, figures.ACCENT, say("kept")), (False, figures.GREY, say("dropped"))):
         rows = np.flatnonzero(keep.to_numpy(bool) == kept)
         if len(rows):
             fig.add_scattergl(
                 x=rows + 1, y=readings[name].to_numpy()[rows], customdata=rows, mode="markers", name=label,
                 marker={"color": colour, "size": 5},
             )  # fmt: skip
-    return Panel(name, title, fig, "Each point is a frame. Draw a box to pick frames.", wide=True)
+    return Panel(name, title, fig, say("Each point is a frame. Draw a box to pick frames."), wide=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,10 +12,15 @@ from lib.tasks.bragg.geometry import Geometry
 
 @dataclass(frozen=True)
 class Frame:
-    """Pixels (H, W) float32 in ADU or photons, as recorded; mask (H, W) bool, True where a pixel is good; where it stood."""
+    """Pixels (H, W) float32 in ADU or photons, as recorded; mask (H, W) bool, True where a pixel is good; where it stood.
+
+    `artefacts` are y and x (n, 2) in pixels of what is known to be no light of a simulated frame: "hot" pixels that are not
+    masked, "zinger"s.
+    """
 
     pixels: np.ndarray
     mask: np.ndarray
     geometry: Geometry
     file: str = ""
     number: int = 0  # of the frame in its file, counted from 0
+    artefacts: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pydantic import TypeAdapter
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 
+FLAT_PX = 0.5  # modules this little away from a common grid make one flat picture
+RING_POINTS = 721
 HC_EV_ANGSTROM = 12398.419843320026  # CODATA 2018: Planck constant × speed of light
 
 
@@ -118,6 +120,32 @@ class Geometry:
         with np.errstate(divide="ignore"):
             return self.wavelength_angstrom / (2 * np.sin(two_theta / 2))
 
+    def center_yx(self) -> tuple[float, float] | None:
+        """Where the beam meets a detector that is one flat grid, as array indices; None where modules are turned or moved."""
+        centres = [(m.y0 - m.origin_yx_px[0], m.x0 - m.origin_yx_px[1]) for m in self.modules]
+        aligned = all((m.fs_yx, m.ss_yx, m.offset_mm) == ((0.0, 1.0), (1.0, 0.0), 0.0) for m in self.modules)
+        return centres[0] if aligned and np.ptp(centres, axis=0).max() < FLAT_PX else None
+
+    def ring_yx(self, d_angstrom: float) -> np.ndarray:
+        """The ring of one d-spacing as array positions (n, 2), arc after arc with a row of NaN after each; (0, 2) where none is.
+
+        It is an ellipse in each module, from |origin + s ss + f fs| = tan 2θ times the module's distance.
+        """
+        radius = self.ring_px(d_angstrom)
+        angle = np.linspace(0, 2 * np.pi, RING_POINTS)
+        arcs = [np.zeros((0, 2))]
+        for m in self.modules if np.isfinite(radius) else ():
+            assert self.distance_mm is not None
+            wide = radius * (self.distance_mm + m.offset_mm) / self.distance_mm
+            lab = wide * np.stack([np.sin(angle), np.cos(angle)]) - np.array(m.origin_yx_px)[:, None]
+            steps = np.array([m.ss_yx, m.fs_yx]).T
+            y, x = np.linalg.solve(steps, lab) + np.array([[m.y0], [m.x0]])
+            inside = (y >= m.y0 - 0.5) & (y <= m.y1 - 0.5) & (x >= m.x0 - 0.5) & (x <= m.x1 - 0.5)
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
+            for first, end in edges.reshape(-1, 2):
+                arcs.append(np.vstack([np.column_stack([y[first:end], x[first:end]]), [[np.nan, np.nan]]]))
+        return np.concatenate(arcs)
+
     def ring_px(self, d_angstrom: float) -> float:
         """Radius of the ring of one d-spacing, in pixels; NaN where unknown or where the wavelength cannot reach it."""
         if not self.knows_resolution:
@@ -142,13 +170,18 @@ class Geometry:
         height, width = self.shape
         for m in self.modules:
             if not (0 <= m.y0 < m.y1 <= height and 0 <= m.x0 < m.x1 <= width):
-                area = f"rows {m.y0}–{m.y1 - 1}, columns {m.x0}–{m.x1 - 1}"
-                problem = f"panel {m.name or 'of the geometry'} ({area}) does not fit a frame of {height} × {width} pixels"
+                problem = Phrase(
+                    "panel {name} (rows {y0}–{y1}, columns {x0}–{x1}) does not fit a frame of {height} × {width} pixels",
+                    name=m.name or Phrase("of the geometry"), y0=m.y0, y1=m.y1 - 1, x0=m.x0, x1=m.x1 - 1, height=height,
+                    width=width,
+                )  # fmt: skip
                 raise InputError(subject, problem, "Give the geometry of this detector, in the layout of these files")
         for name in ("px_size_um", "distance_mm", "wavelength_angstrom"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InputError(subject, f"{name} = {value} is not positive", "Mend it, or leave it empty")
+                raise InputError(
+                    subject, Phrase("{name} = {value} is not positive", name=name, value=value), "Mend it, or leave it empty"
+                )
         return self
 
 

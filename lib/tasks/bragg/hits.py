@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,11 @@ from lib.disk import written_whole
 from lib.task import InputError, Samples
 from lib.tasks.bragg import files, peaklists, score, summary
 from lib.tasks.bragg.frames import Frame
+from lib.words import Say, english
 
 MOST_THREADS = 8  # frames in memory at the same time
 FEWEST_PEAKS = 3.0  # expected peaks of a hit, of a model that no number was chosen for yet
-RANGED = {
-    "noise": "correlation of the noise",
-    "per_mpx": "number of places that stand out",
-}  # what tells whether a frame is known
+RANGED = ("noise", "per_mpx")  # what tells whether a frame is known
 
 
 def candidates_of(frame: Frame) -> Samples:
@@ -35,8 +33,11 @@ def candidates_of(frame: Frame) -> Samples:
     return candidates.samples_at(frame, seen, looked, np.full(len(looked), len(places) > 0), len(places))
 
 
-def parts(samples: Samples) -> Samples:
-    """The candidates of all frames, `of` the row of their frame; as many frames at a time as there are cores."""
+def parts(samples: Samples, tell: Callable[[str], str] = str) -> Samples:
+    """The candidates of all frames, `of` the row of their frame; as many frames at a time as there are cores.
+
+    `tell` puts what is wrong with a frame into the reader's language.
+    """
     from lib.tasks.bragg import candidates
 
     def one(row: int) -> Samples:
@@ -44,14 +45,16 @@ def parts(samples: Samples) -> Samples:
             found = candidates_of(files.frame_at(samples, row))
         except InputError as error:
             record = samples.table.iloc[row]
-            found = candidates.nothing(str(record["file"]), int(record["frame"]), f"error: {error.problem}. {error.remedy}")
+            found = candidates.nothing(str(record["file"]), int(record["frame"]), f"error: {tell(error.clause())}")
         return found.with_columns(of=row)
 
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         return Samples.concat(list(pool.map(one, range(len(samples)))))
 
 
-def whole(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def whole(
+    judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any], say: Say = english
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per frame (`file, frame, n_peaks, is_hit, in_domain, note`), and its peaks."""
     rows = judged.assign(likely=score.likely(judged["score"])).groupby("of", sort=True)
     frames = rows.agg(
@@ -59,7 +62,7 @@ def whole(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> t
         per_mpx=("per_mpx", "first"),
     ).reindex(range(len(samples)))  # fmt: skip
     bad = frames["note"].astype(str).str.startswith("error")
-    strange = [_strange(frames.loc[row], facts) for row in frames.index]
+    strange = [_strange(frames.loc[row], facts, say) for row in frames.index]
     table = pd.DataFrame(
         {
             "file": samples.table["file"].to_numpy(),
@@ -74,13 +77,17 @@ def whole(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> t
     return table, peaks
 
 
-def _strange(record: pd.Series, facts: Mapping[str, Any]) -> str:
+def _strange(record: pd.Series, facts: Mapping[str, Any], say: Say) -> str:
     """Why a frame is unlike those of the training; empty where it is like them, or where no range is known."""
+    words = {
+        "noise": say("correlation of the noise outside the training data"),
+        "per_mpx": say("number of places that stand out outside the training data"),
+    }
     told = []
-    for name, words in RANGED.items():
+    for name in RANGED:
         low, high = facts.get("range", {}).get(name, (-np.inf, np.inf))
         if record[name] < low or record[name] > high:
-            told.append(f"{words} outside the training data")
+            told.append(words[name])
     return "; ".join(told)
 
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lib.task import Plate, Samples
-from lib.tasks.bragg import files, finders, matching, projections
-from lib.tasks.bragg.frame_views import RINGS_ANGSTROM, centre_yx
+from lib.task import Arrays, Facet, Plate, Samples
+from lib.tasks.bragg import files, finders, matching
+from lib.tasks.bragg import projections as module
+from lib.tasks.bragg.frame_views import RINGS_ANGSTROM
 from lib.tasks.bragg.frames import Frame
+from lib.tasks.bragg.geometry import Geometry
+from lib.words import Say, english
 
 
 def plate(frame: Frame) -> Plate:
@@ -19,9 +22,25 @@ def plate(frame: Frame) -> Plate:
     resolution = None
     if geometry.px_size_um is not None and geometry.distance_mm is not None and geometry.wavelength_angstrom is not None:
         resolution = geometry.px_size_um, geometry.distance_mm, geometry.wavelength_angstrom
-    rings = tuple((f"{d:g} Å", geometry.ring_px(d)) for d in RINGS_ANGSTROM)
-    shown = tuple((label, radius) for label, radius in rings if np.isfinite(radius))
-    return Plate(frame.pixels, frame.mask, "ADU", centre_yx(frame), shown, resolution)
+    centre = geometry.center_yx()
+    if centre is not None:
+        rings = tuple((f"{d:g} Å", geometry.ring_px(d)) for d in RINGS_ANGSTROM)
+        shown = tuple((label, radius) for label, radius in rings if np.isfinite(radius))
+        return Plate(frame.pixels, frame.mask, "ADU", centre, shown, resolution)
+    curves = {f"{d:g} Å": geometry.ring_yx(d) for d in RINGS_ANGSTROM}
+    facets = tuple(Facet(m.y0, m.y1, m.x0, m.x1, m.origin_yx_px, m.ss_yx, m.fs_yx, m.offset_mm) for m in geometry.modules)
+    seen = {label: curve for label, curve in curves.items() if len(curve)}
+    return Plate(frame.pixels, frame.mask, "ADU", None, (), resolution, seen, facets)
+
+
+def projections(gathered: Arrays, geometry: Geometry) -> dict[str, Plate]:
+    """Sum, mean and largest reading of a run as pictures, of what `projections.add` gathered; geometry tells where rings are."""
+    made = module.projection(gathered)
+    if not made.n_frames:
+        return {}
+    seen = made.n_good > 0
+    values = {"Largest": made.largest, "Mean": made.mean, "Sum": made.sum}
+    return {name: plate(Frame(np.where(seen, value, 0), seen, geometry)) for name, value in values.items()}
 
 
 def find(frame: Frame, finder: finders.Finder) -> pd.DataFrame:
@@ -43,9 +62,9 @@ def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
     }  # fmt: skip
 
 
-def suggest_mask(samples: Samples, report: Callable[[float, str], None]) -> np.ndarray:
+def suggest_mask(samples: Samples, report: Callable[[float, str], None], say: Say = english) -> np.ndarray:
     """Bool (H, W), False where a pixel is always hot or never reads, as frames spread over the run tell. Raises InputError."""
-    report(0.0, "looking for pixels that are always high or never read")
-    bad = projections.find_bad_pixels(samples)
+    report(0.0, say("looking for pixels that are always high or never read"))
+    bad = module.find_bad_pixels(samples)
     first = files.frame_at(samples, 0)
     return first.mask & ~bad.hot & ~bad.dead

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.task import InputError, Phrase, Samples
+from lib.task import Arrays, InputError, Phrase, Samples
 from lib.tasks.bragg.files import frame_at
+from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.masks import MIN_FRAMES, BadPixels, bad_pixels
 
 
@@ -44,31 +45,49 @@ def project(
     can be read.
     """
     chosen = range(len(samples)) if rows is None else rows
-    total = largest = n_good = np.zeros(0)
-    done, failures, stopped = 0, [], False
+    gathered: Arrays = {}
+    failures, stopped = [], False
     for count, row in enumerate(chosen):
         if stopped := cancelled():
             break
         try:
-            frame = frame_at(samples, row)
-            if done and frame.pixels.shape != total.shape:
-                problem = Phrase("is of another size than the frames before: {shape}", shape=str(frame.pixels.shape))
-                raise InputError(frame.file, problem, "Project the frames of one detector")
+            gathered = add(gathered, frame_at(samples, row))
         except InputError as error:
             failures.append((row, str(error)))
-        else:
-            if not done:
-                total, n_good = np.zeros(frame.pixels.shape), np.zeros(frame.pixels.shape, np.int32)
-                largest = np.full(frame.pixels.shape, np.nan, np.float32)
-            np.add(total, frame.pixels, out=total, where=frame.mask)
-            np.fmax(largest, frame.pixels, out=largest, where=frame.mask)
-            n_good += frame.mask
-            done += 1
         if on_progress is not None:
             on_progress((count + 1) / len(chosen), Phrase("{n} of {all} frames", n=count + 1, all=len(chosen)))
-    if not done and not stopped:
+    if not gathered and not stopped:
         raise _nothing(failures)
-    return Projection(total, largest, n_good, done, tuple(failures), stopped)
+    return projection(gathered, tuple(failures), stopped)
+
+
+def add(gathered: Arrays, frame: Frame) -> Arrays:
+    """What was gathered of other frames, {} at first, with this one in it: it is changed in place.
+
+    Raises InputError for a frame of another size, and then changes nothing.
+    """
+    shape = frame.pixels.shape
+    if not gathered:
+        gathered = {
+            "sum": np.zeros(shape), "largest": np.full(shape, np.nan, np.float32), "n_good": np.zeros(shape, np.int32),
+            "n_frames": np.zeros(1, np.int64),
+        }  # fmt: skip
+    if shape != gathered["sum"].shape:
+        problem = Phrase("is of another size than the frames before: {shape}", shape=str(shape))
+        raise InputError(frame.file, problem, "Project the frames of one detector")
+    np.add(gathered["sum"], frame.pixels, out=gathered["sum"], where=frame.mask)
+    np.fmax(gathered["largest"], frame.pixels, out=gathered["largest"], where=frame.mask)
+    gathered["n_good"] += frame.mask
+    gathered["n_frames"] += 1
+    return gathered
+
+
+def projection(gathered: Arrays, failures: tuple[tuple[int, str], ...] = (), cancelled: bool = False) -> Projection:
+    """What `add` gathered; empty arrays where it was nothing."""
+    if not gathered:
+        return Projection(np.zeros(0), np.zeros(0), np.zeros(0), 0, failures, cancelled)
+    n_frames = int(gathered["n_frames"][0])
+    return Projection(gathered["sum"], gathered["largest"], gathered["n_good"], n_frames, failures, cancelled)
 
 
 def _nothing(failures: Sequence[tuple[int, str]]) -> InputError:

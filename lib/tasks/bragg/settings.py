@@ -6,16 +6,17 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from lib.task import Config, TrainConfig, option
+from lib.task import Config, Phrase, TrainConfig, option
 
 
 class Rules(Config):
     """Thresholds of the Clean page. A frame that breaks one is flagged."""
 
     min_mean: float | None = option(
-        None, "Lowest mean of the good pixels: below it the beam was off", unit="ADU", group="data", ge=-1e9
-    )
-    max_mean: float | None = option(None, "Highest mean of the good pixels", unit="ADU", group="data", ge=-1e9)
+        None, "Lowest mean of the good pixels: below it the beam was off", unit="ADU", group="data", empty="no limit",
+        ge=-1e9,
+    )  # fmt: skip
+    max_mean: float | None = option(None, "Highest mean of the good pixels", unit="ADU", group="data", empty="no limit", ge=-1e9)
     max_saturated_percent: float = option(
         1.0, "Most good pixels at the detector's largest value", unit="%", group="data", ge=0, le=100
     )
@@ -58,9 +59,10 @@ class Training(TrainConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.labels and not self.data:
-            raise ValueError("labels need data: the folder or file that their frames lie in")
+            raise ValueError(Phrase("labels need data: the folder or file that their frames lie in"))
         if self.batch_size > self.frames_per_epoch:
-            raise ValueError(f"batch_size = {self.batch_size} is larger than frames_per_epoch = {self.frames_per_epoch}")
+            told = "batch_size = {batch} is larger than frames_per_epoch = {frames}"
+            raise ValueError(Phrase(told, batch=self.batch_size, frames=self.frames_per_epoch))
         return self
 
     def effort(self, epoch: int) -> float:

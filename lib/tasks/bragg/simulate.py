@@ -69,8 +69,11 @@ def expose(experiment: Experiment, rng: np.random.Generator, file: str = "", num
         light *= experiment.passes
     # what lies between modules and in dead pixels never becomes charge
     light[~experiment.pixels.live] = 0
-    pixels = detector.read_out(light, experiment.pixels, experiment.geometry, config, rng)
-    frame = Frame(pixels, experiment.pixels.mask, experiment.geometry, file, number)
+    pixels, zingers = detector.read_out(light, experiment.pixels, experiment.geometry, config, rng)
+    mask = experiment.pixels.mask
+    hot = np.column_stack(np.divmod(experiment.pixels.hot, mask.shape[1]))
+    artefacts = {"hot": hot[mask[hot[:, 0], hot[:, 1]]], "zinger": zingers}
+    frame = Frame(pixels, mask, experiment.geometry, file, number, artefacts)
     return frame, _truth(experiment, spots, flux)
 
 

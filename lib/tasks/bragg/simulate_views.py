@@ -11,12 +11,13 @@ from lib.task import Panel, Samples
 from lib.tasks.bragg import crystal, detector, files, frame_views
 from lib.tasks.bragg.config import Simulation
 from lib.tasks.bragg.frames import Frame
+from lib.words import Say, english
 
 STRONG_SNR = 5.0
 SNR_RANGE = (0.1, 1e4)
 
 
-def simulation_panels(sample: Samples, config: Simulation) -> list[Panel]:
+def simulation_panels(sample: Samples, config: Simulation, say: Say = english) -> list[Panel]:
     """Panels of the first frame of `sample`, simulated with `config`."""
     frame = files.frame_at(sample, 0)
     truth = truth_of(sample, 0)
@@ -24,26 +25,27 @@ def simulation_panels(sample: Samples, config: Simulation) -> list[Panel]:
     marks = [
         (name, colour, truth["y_px"][rows].to_numpy(), truth["x_px"][rows].to_numpy())
         for name, colour, rows in (
-            ("strong spots", figures.ACCENT, strong), ("weak spots", figures.AMBER, ~strong),
+            (say("strong spots"), figures.ACCENT, strong), (say("weak spots"), figures.AMBER, ~strong),
         )
     ]  # fmt: skip
     return [
         Panel(
-            "frame", "Simulated frame", _frame_figure(frame, marks),
+            "frame", say("Simulated frame"), _frame_figure(frame, marks), say(
             "Logarithmic contrast. Strong spots have I/σ of 5 or more, weak ones less: no finder sees them all. Click a name in "
-            "the legend to hide its circles. Dotted: resolution.", True,
+            "the legend to hide its circles. Dotted: resolution."), True,
         ),
         Panel(
-            "profile", "Radial profile", frame_views.profile_figure(frame),
+            "profile", say("Radial profile"), frame_views.profile_figure(frame, say), say(
             "Mean and largest reading at each distance from the beam. The hump of the mean is the solvent ring; narrow humps are "
-            "ice or powder.",
+            "ice or powder."),
         ),
         Panel(
-            "snr", "How strong the spots are", _snr_figure(truth),
+            "snr", say("How strong the spots are"), _snr_figure(truth, say), say(
             "I/σ of every spot: its photons over the noise of itself and of the background under it. Weak spots outnumber "
-            "strong ones in every crystal.",
+            "strong ones in every crystal."),
         ),
-        Panel("numbers", "In numbers", numbers(frame, truth, config), "What these settings mean on the detector.", True),
+        Panel("numbers", say("In numbers"), numbers(frame, truth, config, say),
+              say("What these settings mean on the detector."), True),
     ]  # fmt: skip
 
 
@@ -55,27 +57,29 @@ def truth_of(samples: Samples, row: int) -> pd.DataFrame:
 
 
 def _frame_figure(frame: Frame, marks: list[tuple[str, str, np.ndarray, np.ndarray]]) -> go.Figure:
-    """The frame with its spots; weak ones wait in the legend."""
+    """The frame with its spots; weak ones, the last, wait in the legend."""
     fig = frame_views.frame_figure(frame, marks)
     for trace in fig.data:
-        if trace.name is not None and trace.name.startswith("weak"):
+        if trace.name is not None and trace.name.startswith(marks[-1][0]):
             trace.visible = "legendonly"
     return fig
 
 
-def _snr_figure(truth: pd.DataFrame) -> go.Figure:
+def _snr_figure(truth: pd.DataFrame, say: Say) -> go.Figure:
     """Histogram of the spots' I/σ on a logarithmic axis."""
     edges = np.linspace(np.log10(SNR_RANGE[0]), np.log10(SNR_RANGE[1]), 41)
     values = np.log10(truth["snr"].clip(*SNR_RANGE))
     middle = 10 ** ((edges[1:] + edges[:-1]) / 2)
-    fig = figures.figure(xaxis_title="I/σ", yaxis_title="spots", xaxis_type="log", height=320, bargap=0)
+    fig = figures.figure(xaxis_title="I/σ", yaxis_title=say("spots"), xaxis_type="log", height=320, bargap=0)
     colours = np.where(middle >= STRONG_SNR, figures.ACCENT, figures.AMBER)
     widths = 10 ** edges[1:] - 10 ** edges[:-1]
-    fig.add_bar(x=middle, y=np.histogram(values, edges)[0], width=widths, marker_color=colours, hovertemplate="%{y} spots")
+    fig.add_bar(
+        x=middle, y=np.histogram(values, edges)[0], width=widths, marker_color=colours, hovertemplate=f"%{{y}} {say('spots')}"
+    )
     return fig.add_vline(x=STRONG_SNR, line_dash="dash", line_width=1, annotation_text="I/σ = 5")
 
 
-def numbers(frame: Frame, truth: pd.DataFrame, config: Simulation) -> pd.DataFrame:
+def numbers(frame: Frame, truth: pd.DataFrame, config: Simulation, say: Say = english) -> pd.DataFrame:
     """`quantity, value, unit` of beam, detector, spots and background."""
     height, width = frame.geometry.shape
     strong = truth[truth["snr"] >= STRONG_SNR]
@@ -86,16 +90,16 @@ def numbers(frame: Frame, truth: pd.DataFrame, config: Simulation) -> pd.DataFra
     longest = max(config.cell_a_angstrom, config.cell_b_angstrom, config.cell_c_angstrom)
     background = (float(np.median(frame.pixels[frame.mask])) if frame.mask.any() else np.nan) - config.pedestal_adu
     told = [
-        ("wavelength", f"{config.wavelength_angstrom:.4g}", "Å"),
-        ("detector", f"{height} × {width}", "px"),
-        ("pixel size", f"{frame.geometry.px_size_um:g}", "µm"),
-        ("resolution in the farthest corner", f"{np.nanmin(seen):.3g}", "Å"),
-        ("neighbouring spots along the longest axis", f"{spacing / longest:.3g}", "px"),
-        ("rocking width σ at 5 Å", f"{np.rad2deg(float(sigma) / 0.2):.3g}", "°"),
-        ("background (median)", f"{background / config.adu_per_photon:.3g}", "photons/px"),
-        ("spots", f"{len(truth)}", ""),
-        ("strong spots (I/σ of 5 or more)", f"{len(strong)}", ""),
-        ("finest resolution of a strong spot", f"{strong['resolution_angstrom'].min():.3g}" if len(strong) else "–", "Å"),
-        ("masked", f"{100 * (1 - frame.mask.mean()):.3g}", "%"),
+        (say("wavelength"), f"{config.wavelength_angstrom:.4g}", "Å"),
+        (say("detector"), f"{height} × {width}", "px"),
+        (say("pixel size"), f"{frame.geometry.px_size_um:g}", "µm"),
+        (say("resolution in the farthest corner"), f"{np.nanmin(seen):.3g}", "Å"),
+        (say("neighbouring spots along the longest axis"), f"{spacing / longest:.3g}", "px"),
+        (say("rocking width σ at 5 Å"), f"{np.rad2deg(float(sigma) / 0.2):.3g}", "°"),
+        (say("background (median)"), f"{background / config.adu_per_photon:.3g}", say("photons/px")),
+        (say("spots"), f"{len(truth)}", ""),
+        (say("strong spots (I/σ of 5 or more)"), f"{len(strong)}", ""),
+        (say("finest resolution of a strong spot"), f"{strong['resolution_angstrom'].min():.3g}" if len(strong) else "–", "Å"),
+        (say("masked"), f"{100 * (1 - frame.mask.mean()):.3g}", "%"),
     ]
-    return pd.DataFrame(told, columns=["quantity", "value", "unit"])
+    return pd.DataFrame(told, columns=[say("quantity"), say("value"), say("unit")])

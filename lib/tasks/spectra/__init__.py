@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from lib.task import Arrays, Choices, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
+from lib.task import TRUTH, Arrays, Choices, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
 from lib.tasks.spectra.columns import Columns
 from lib.tasks.spectra.config import SIMULATION_PRESETS, SUFFIXES, Simulation
 from lib.tasks.spectra.settings import TRAINING_PRESETS, Rules, Training
@@ -106,7 +106,7 @@ class Spectra(Task):
         known = [column for column in TRUE_COLUMNS if column in table.rows]
         paths = [tables.write(arrays.without(table, known), folder / "spectra.parquet")]
         if known:
-            paths.append(folder / "truth.csv")
+            paths.append(folder / TRUTH)
             table.rows[["sample", *known]].to_csv(paths[-1], index=False)
         return paths
 
@@ -128,7 +128,7 @@ class Spectra(Task):
         from lib.tasks.spectra import checks, clean_views, transfer_views
 
         assert isinstance(rules, Rules)
-        check = View(self.say("Checks"), lambda: checks.check_panel(samples, readings, self.say), "all samples")
+        check = checks.check_view(samples, readings, self.say)
         transfer = transfer_views.transfer_view(samples, keep, self.say)
         return [*clean_views.views(samples, readings, keep, self.say, rules), check, *([transfer] if transfer else [])]
 

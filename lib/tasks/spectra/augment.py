@@ -13,7 +13,7 @@ import numpy as np
 from chemotools.augmentation import AddNoise, BaselineShift, GaussianBroadening, ScatterShift
 from sklearn.base import BaseEstimator
 
-from lib.task import InputError, Samples
+from lib.task import InputError, Phrase, Samples
 from lib.tasks.spectra.settings import Training
 
 FLOAT = np.float32
@@ -105,5 +105,11 @@ def check_zero_points(config: Training, points: dict[str, int]) -> None:
         return
     for (name, there), wanted in zip(points.items(), config.zero_points):
         if not 0 <= wanted < there:
-            problem = f"{wanted} points of channel {name} cannot be zero: it has {there}"
-            raise InputError("zero_points", problem, f"Choose from 0 to {there - 1}, in the order {', '.join(points)}.")
+            problem = Phrase(
+                "{wanted} points of channel {name} cannot be zero: it has {there}", wanted=wanted, name=name, there=there
+            )
+            raise InputError(
+                "zero_points",
+                problem,
+                Phrase("Choose from 0 to {most}, in the order {channels}.", most=there - 1, channels=", ".join(points)),
+            )

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import beta
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 
 SMALLEST = 1e-12  # a probability of exactly 0 counts as this: its logarithm must be finite
 BINS = 15
@@ -28,7 +28,7 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
     y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if p.ndim != 2 or y.shape != p.shape[:1] or not len(y):
         raise InputError(
-            "predictions", f"{y.shape} labels do not fit {p.shape} probabilities",
+            "predictions", Phrase("{labels} labels do not fit {rows} probabilities", labels=y.shape, rows=p.shape),
             "Give one label and one row of probabilities per sample, and at least one sample.",
         )  # fmt: skip
     if not np.isfinite(p).all() or (p < 0).any() or np.abs(p.sum(axis=1) - 1).max() > 1e-3:
@@ -182,7 +182,9 @@ def set_thresholds(labels: np.ndarray, probabilities: np.ndarray, confidence: fl
     """
     y, p = checked(labels, probabilities)
     if not 0 < confidence < 1:
-        raise InputError(f"confidence {confidence}", "it is not between 0 and 1", "Choose a share such as 0.9.")
+        raise InputError(
+            Phrase("confidence {confidence}", confidence=confidence), "it is not between 0 and 1", "Choose a share such as 0.9."
+        )
     thresholds = np.full(p.shape[1], -np.inf)
     for k in range(p.shape[1]):
         own = np.sort(p[y == k, k])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from lib import splits
-from lib.task import Panel, Samples
+from lib.task import Panel, Pick, Samples, View
 from lib.tasks.spectra.clean import Axis, axes_of, times
 from lib.tasks.spectra.sample_views import channel_title
 from lib.tasks.spectra.table import ALGORITHM, GROUP, INSPECTOR, INSTRUMENT, PROVENANCE, SEVERITY, TYPE
-from lib.words import Say, english
+from lib.words import Say, english, spoken
 
 VERDICTS = ("algorithm_severity", "sa_verdict")  # columns that keep what the algorithm said of a sample
 FOLDS = 5
@@ -52,18 +53,28 @@ def checks(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str
     return [check for check in found if check is not None]
 
 
-def check_panel(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str = SEVERITY) -> Panel:
-    """All checks as one table: check, finding, what to do."""
-    rows = [(check.title, check.finding, check.advice or "–") for check in checks(samples, readings, say, by)]
+def check_view(samples: Samples, readings: pd.DataFrame, say: Say = english) -> View:
+    """All checks together, or one with the figures behind it."""
+    classes = [say("Class and {word}", word=say(word)) for word in ("specimen", "instrument")]
+    last = [say(title) for title in ("Missing values", "Who said so", "Step between instruments", "Drift")]
+    titles = [say("Copies"), say("Replicates"), *classes, *last]
+    pick = Pick("of", say("What to show"), (say("All checks"), *titles))
+    return View(say("Checks"), partial(check_panel, samples, readings, say), "all samples", (pick,))
+
+
+def check_panel(samples: Samples, readings: pd.DataFrame, say: Say = english, of: str = "", by: str = SEVERITY) -> Panel:
+    """All checks as one table: check, finding, what to do; or the figures behind the one whose title is `of`."""
+    found = checks(samples, readings, say, by)
+    if of and of != say("All checks"):
+        one = next((check for check in found if check.title == of), None)
+        if one is None:
+            return Panel("checks", of, say("This table does not tell what this check needs."))
+        told = " ".join(filter(None, (one.finding, one.advice)))
+        return Panel("checks", of, told) if one.table is None else Panel("checks", of, one.table.head(MOST_ROWS), told, True)
+    rows = [(check.title, check.finding, check.advice or "–") for check in found]
     table = pd.DataFrame(rows, columns=[say("check"), say("finding"), say("what to do")])
     text = say("What may make a model look better, or be worse, than it is. Over all samples read, kept or not.")
     return Panel("checks", say("Checks"), table, text, True)
-
-
-def check_tables(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str = SEVERITY) -> list[Panel]:
-    """The figures behind the checks, one small table each."""
-    found = checks(samples, readings, say, by)
-    return [Panel(f"check-{c.key}", c.title, c.table.head(MOST_ROWS), c.finding) for c in found if c.table is not None]
 
 
 def _integrals(readings: pd.DataFrame, axes: list[Axis]) -> list[tuple[Axis, np.ndarray]]:
@@ -189,7 +200,7 @@ def confounding(table: pd.DataFrame, column: str, by: str = SEVERITY, say: Say =
     label = combined(table, by)[fine]
     if column == INSTRUMENT:
         return _instruments(label, names, title, say)
-    found = splits.warnings_of(label, names, FOLDS, word)
+    found = [spoken(warning, say) for warning in splits.warnings_of(label, names, FOLDS, "specimen")]
     if not found:
         return Check(f"confounding-{column}", title, say("Every class has enough specimens for {n} folds.", n=FOLDS))
     more = [say("And {n} more.", n=len(found) - NAMED)] if len(found) > NAMED else []
@@ -202,7 +213,8 @@ def _instruments(label: np.ndarray, names: np.ndarray, title: str, say: Say) -> 
     """Whether the class depends on the instrument; a class of a few samples may be on one of them by chance."""
     codes = splits.numbered(label)
     common = np.bincount(codes)[codes] >= FEWEST
-    found = splits.warnings_of(label[common], names[common], 1, say("instrument")) if len(np.unique(names)) > 1 else []
+    several = len(np.unique(names)) > 1
+    found = [spoken(one, say) for one in splits.warnings_of(label[common], names[common], 1, "instrument")] if several else []
     share = (pd.crosstab(label, names, normalize="columns") * 100).round(1)
     table = share.rename_axis(say("class (% of the instrument's samples)")).rename_axis(None, axis=1).reset_index()
     strength = cramers_v(label, names)

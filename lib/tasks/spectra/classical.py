@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from lib import splits
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.minirocket import MiniRocket
 from lib.tasks.spectra.preprocess import recipe
 
@@ -186,7 +186,7 @@ def _classes(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(labels, class numbers). Raises InputError where there is one class only."""
     labels, code = np.unique(np.asarray(y), return_inverse=True)
     if len(labels) < 2:
-        problem = f"all {len(code)} rows are of one class" if len(code) else "there are no rows"
+        problem = Phrase("all {n} rows are of one class", n=len(code)) if len(code) else "there are no rows"
         raise InputError("classes", problem, "A model needs rows of at least two classes.")
     return labels, code
 
@@ -318,11 +318,19 @@ def alike(
 def _check(labels: np.ndarray, code: np.ndarray, groups: np.ndarray | None, candidates: Sequence[Candidate]) -> None:
     unknown = [c.model for c in candidates if c.model not in MODELS]
     if unknown or not candidates:
-        raise InputError("candidates", f"unknown model {unknown[0]!r}" if unknown else "there are none", f"Models: {[*MODELS]}.")
+        raise InputError(
+            "candidates",
+            Phrase("unknown model {name!r}", name=unknown[0]) if unknown else "there are none",
+            Phrase("Models: {models}.", models=[*MODELS]),
+        )
     together = np.arange(len(code)) if groups is None else splits.numbered(groups)
     alone = [str(label) for k, label in enumerate(labels) if len(np.unique(together[code == k])) < 2]
     if alone:
-        problem = f"class {', '.join(alone)} has one {'row' if groups is None else 'group'} only, so it cannot be held out"
+        problem = Phrase(
+            "class {classes} has one {unit} only, so it cannot be held out",
+            classes=", ".join(alone),
+            unit=Phrase("row" if groups is None else "group"),
+        )
         raise InputError("choice of a model", problem, "Merge the class with another, leave it out, or measure more.")
 
 

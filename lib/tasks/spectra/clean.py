@@ -13,7 +13,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from lib.task import InputError, Samples
+from lib.task import InputError, Phrase, Samples
 from lib.tasks.spectra.settings import Rules
 from lib.tasks.spectra.table import (
     DATE,
@@ -313,8 +313,8 @@ def _outside_dates(readings: pd.DataFrame, rules: Rules) -> dict[str, np.ndarray
     first, last = _day(rules.measured_from, "measured_from"), _day(rules.measured_to, "measured_to")
     if first is not None and last is not None and first > last:
         raise InputError(
-            f"measured_from = {rules.measured_from!r}",
-            f"it is later than measured_to = {rules.measured_to!r}, so no sample would be kept",
+            Phrase("measured_from = {first!r}", first=rules.measured_from),
+            Phrase("it is later than measured_to = {last!r}, so no sample would be kept", last=rules.measured_to),
             "Choose an earlier first day or a later last one.",
         )
     measured = days(readings)
@@ -332,7 +332,9 @@ def _day(text: str, field: str) -> np.datetime64 | None:
     try:
         return np.datetime64(date.fromisoformat(text.strip()), "D")
     except ValueError as error:
-        raise InputError(f"{field} = {text!r}", "it is no day", "Write it as 2024-03-01, or leave it empty.") from error
+        raise InputError(
+            Phrase("{field} = {given!r}", field=field, given=text), "it is no day", "Write it as 2024-03-01, or leave it empty."
+        ) from error
 
 
 def times(readings: pd.DataFrame) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from lib.task import Config, option
+from lib.task import Config, Phrase, option
 
 # Severity and type of the verdict: Quebec's code of maple syrup in bulk (Décision 12568 of the RMAAQ, art. 8).
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".h5", ".hdf5")
@@ -98,7 +98,15 @@ class Simulation(Config):
     def _shares(self) -> Self:
         for one, other in (("ok_share", "crochet_share"), ("b_share", "both_share")):
             if getattr(self, one) + getattr(self, other) > 1 + 1e-9:
-                raise ValueError(f"{one} = {getattr(self, one)} and {other} = {getattr(self, other)} add up to more than 1")
+                raise ValueError(
+                    Phrase(
+                        "{one} = {one_value} and {other} = {other_value} add up to more than 1",
+                        one=one,
+                        one_value=getattr(self, one),
+                        other=other,
+                        other_value=getattr(self, other),
+                    )
+                )
         return self
 
     @property

@@ -21,8 +21,9 @@ from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.sources import SIMULATED, Source, aligned, check_tabular, chosen, complete, load, load_test
 from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SpectraTable
 from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, settle_rare
-from lib.tasks.spectra.transfer import learn, second_rows
+from lib.tasks.spectra.transfer import learn, second_rows, tested
 from lib.tasks.spectra.verdicts import asked
+from lib.words import as_phrase, plain
 
 IS_VAL = "The test rows also selected the best epoch (test_source = is-val): what they tell is too good."
 SPLIT, ORDER, CHANGE = range(2, 5)  # streams of random numbers under one seed, as SIMULATED
@@ -50,7 +51,11 @@ def groups_of(rows: pd.DataFrame, config: Training, name: str) -> np.ndarray | N
         values = pd.to_datetime(values, errors="coerce").dt.strftime("%Y-%m-%d")
     if not (values.notna() & (values.astype(str) != "")).any():
         remedy = "Choose group_by = specimen, or name the column on the Clean page."
-        raise InputError(name, f"does not tell the {config.group_by} of its samples, by which to group", remedy)
+        raise InputError(
+            name,
+            Phrase("does not tell the {group_by} of its samples, by which to group", group_by=as_phrase(config.group_by)),
+            remedy,
+        )
     return values.to_numpy(object)
 
 
@@ -63,7 +68,7 @@ def classes_of(rows: pd.DataFrame, whole: np.ndarray, config: Training, name: st
     classes = classify(rows, Target(config.kind, config.of, config.column))
     missing = ~whole & (classes.codes != NO_CLASS)
     if missing.any():
-        note = f"{int(missing.sum())} samples lack points of the chosen channels and are left out."
+        note = Phrase("{n} samples lack points of the chosen channels and are left out.", n=int(missing.sum()))
         classes = replace(classes, codes=np.where(missing, NO_CLASS, classes.codes), notes=(*classes.notes, note))
     if not (classes.codes != NO_CLASS).any():
         raise InputError(name, "no sample with a label has all points of the chosen channels", "Choose other channels.")
@@ -78,9 +83,14 @@ def settle(classes: Classes, groups: np.ndarray | None, config: Training, name: 
     known = np.flatnonzero(classes.codes != NO_CLASS)
     units, word = len(known) if groups is None else len(np.unique(numbered(groups[known]))), _UNIT[config.group_by]
     if units < config.n_splits:
-        problem = f"{units} {word}{'s' if units != 1 else ''} cannot fill {config.n_splits} folds"
-        fewer = f"n_splits of at most {units}" if units > 1 else "a larger table"
-        raise InputError(name, problem, f"Choose {fewer}, or another group_by.")
+        problem = Phrase(
+            "{n} {units} cannot fill {folds} folds",
+            n=units,
+            units=as_phrase(f"{word}s" if units != 1 else word),
+            folds=config.n_splits,
+        )
+        fewer = Phrase("n_splits of at most {n}", n=units) if units > 1 else Phrase("a larger table")
+        raise InputError(name, problem, Phrase("Choose {fewer}, or another group_by.", fewer=fewer))
     notes = []
     if groups is not None and config.group_by != "specimen":  # else settling them would only say that they are rare
         notes = warnings_of(np.array(classes.names, object)[classes.codes[known]], groups[known], 1, word)
@@ -113,13 +123,14 @@ def split(codes: np.ndarray, groups: np.ndarray | None, specimens: np.ndarray, c
         if len(np.unique(numbered(groups[rest]))) >= 3:
             again = np.random.default_rng([config.seed, SPLIT])  # the same folds
             return four_way(codes, again, groups, config.n_splits, config.current_split, *shares), []
-        note = (
-            f"There are too few {_UNIT[config.group_by]}s for four parts: the test part has its own, and the others are split by "
-            "specimen."
+        note = Phrase(
+            "There are too few {units} for four parts: the test part has its own, and the others are split by specimen.",
+            units=as_phrase(f"{_UNIT[config.group_by]}s"),
         )
         return _inner(rest, test, codes, specimens, shares, rng), [note]
     except ValueError as error:
-        raise InputError("split", str(error).rstrip("."), "Use fewer folds, smaller shares or a larger table.") from error
+        problem = error.args[0] if error.args and isinstance(error.args[0], Phrase) else str(error).rstrip(".")
+        raise InputError("split", problem, "Use fewer folds, smaller shares or a larger table.") from error
 
 
 def _inner(
@@ -136,7 +147,7 @@ def _inner(
     held = [rest[rows] for _, rows in folds(codes[rest], pieces, rng, together)]
     counts = [max(1, round(share * len(codes) / len(rest) * pieces)) for share in shares]
     if sum(counts) >= pieces:
-        raise ValueError("The shares of validation and calibration must leave rows to train on.")
+        raise ValueError(Phrase("The shares of validation and calibration must leave rows to train on"))
     edges = np.cumsum([0, *counts, pieces - sum(counts)])
     validation, calibration, train = (np.sort(np.concatenate(held[a:b])) for a, b in pairwise(edges))
     return Parts(train, validation, calibration, test)
@@ -177,7 +188,9 @@ def _rows_of(config: Training, source: Source | None) -> tuple[pd.DataFrame, np.
         if config.column and config.column not in rows:  # a reading: spectra must be simulated for it
             fewer = config.model_copy(update={"simulated_samples": min(config.simulated_samples, MEASURED_ROWS)})
             rows = load(fewer).table.rows
-        note = f"Counted on {len(rows)} simulated samples of the {config.simulated_samples} that training will draw."
+        note = Phrase(
+            "Counted on {n} simulated samples of the {all} that training will draw.", n=len(rows), all=config.simulated_samples
+        )
         return rows, np.ones(len(rows), bool), "simulated", [note] if len(rows) < config.simulated_samples else []
     source = source or load(config)
     table = chosen(source.table, config.channels, source.name)
@@ -239,7 +252,10 @@ class TableData(TrainingData):
         self._order: tuple[int, np.ndarray] | None = None
         self._facts = self._told(source, counts, notes, numbered(specimens)) | {"merged": merged}
         if self.transfer is not None:
-            self._facts["transfer"] = self.transfer.facts()
+            column = config.transfer_shared
+            same = self._whole.table[column].to_numpy(object) if column in self._whole.table else specimens
+            left = tested(self.transfer, self._whole, same, self._rows["test"])
+            self._facts["transfer"] = {**self.transfer.facts(), "tested": left}
 
     def _told(self, source: Source, counts: np.ndarray, notes: list[str], specimens: np.ndarray) -> dict[str, Any]:
         """Most of `facts`; `specimens` (n,) numbers the specimen of each row of the table."""
@@ -251,11 +267,11 @@ class TableData(TrainingData):
             "tabular": list(config.tabular),
             "target": {"kind": config.kind, "of": config.of, "column": config.column},
             "simulated": source.simulated,
-            "notes": list(dict.fromkeys(notes)),
-            "reading": list(source.notes),
+            "notes": [plain(note) for note in dict.fromkeys(notes)],
+            "reading": [plain(note) for note in source.notes],
             "rows": {name: len(rows) for name, rows in self._rows.items()},
             "groups": {name: len(np.unique(specimens[rows])) for name, rows in self._rows.items()},
-            "source": source.origin,
+            "source": plain(source.origin),
             "test_source": config.test_data or config.test_source,
             **asked(config, self._whole.common[CLASSES]),
             "class_means": self._class_means(),
@@ -278,8 +294,9 @@ class TableData(TrainingData):
 
         "classes" (names in code order), "merged" (names that "other" stands for), "counts" (training rows of each class),
         "channels" (name, unit, axis), "tabular", "target" (kind, of, column), "simulated", "notes" (what was left out and what
-        may spoil the evaluation), "reading" (what was done to read the file), "rows" and "groups" (samples and specimens of
-        each part), "source"; with an instrument transfer "transfer" (method, from, to, shared).
+        may spoil the evaluation) and "reading" (what was done to read the file), both as `words.plain`, "rows" and "groups"
+        (samples and specimens of each part), "source"; with an instrument transfer "transfer" (method, from, to, shared,
+        tested).
         """
         return copy.deepcopy(self._facts)
 
@@ -360,18 +377,20 @@ def kept_aside(config: Training, table: SpectraTable, own: Samples, merged: list
     labels = np.array(names, dtype=object)[codes[usable]]
     samples = as_samples(there.take(usable), source.name)
     found = _labelled(samples, Classes(tuple(names), codes[usable]), labels)
-    notes = [f"Tested on {len(usable)} samples of {source.name}, which was kept aside."]
+    notes: list[str] = [Phrase("Tested on {n} samples of {name}, which was kept aside.", n=len(usable), name=source.name)]
     if len(usable) < len(codes):
-        notes.append(f"{len(codes) - len(usable)} samples of {source.name} lack points or are of no class that is learnt.")
+        told = "{n} samples of {name} lack points or are of no class that is learnt."
+        notes.append(Phrase(told, n=len(codes) - len(usable), name=source.name))
     if missing := [name for name in names if name not in labels]:
-        notes.append(f"{source.name} has no sample of class {', '.join(missing)}.")
+        notes.append(Phrase("{name} has no sample of class {classes}.", name=source.name, classes=", ".join(missing)))
     if GROUP in own.table and GROUP in found.table:
         both = np.intersect1d(own.table[GROUP].dropna().astype(str), found.table[GROUP].dropna().astype(str))
         if len(both):
-            notes.append(
-                f"{len(both)} specimens of {source.name} are in the training table too, so what they tell is too good: keep "
-                "whole specimens aside."
+            told = (
+                "{n} specimens of {name} are in the training table too, so what they tell is too good: keep whole specimens "
+                "aside."
             )
+            notes.append(Phrase(told, n=len(both), name=source.name))
     return found, notes
 
 

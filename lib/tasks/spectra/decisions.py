@@ -23,8 +23,9 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import binom
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.calibration import checked
+from lib.words import as_phrase
 
 Goal = Literal["recall", "precision", "cost"]
 Failure = Literal["", "too few rows", "out of reach"]
@@ -167,7 +168,9 @@ def cost_cutoff(
     """
     _shares(risk=risk)
     if least < 0:
-        raise InputError(f"least saving {least}", "it is negative", "Give 0 or more: the saving per sample to be shown.")
+        raise InputError(
+            Phrase("least saving {least}", least=least), "it is negative", "Give 0 or more: the saving per sample to be shown."
+        )
     low, high = min(span[0], 0.0), max(span[1], 0.0)
     if rows.saving is None or (other is not None and other.saving is None):
         raise ValueError("rows for a cost need their saving")
@@ -196,7 +199,11 @@ def cost_cutoff(
 def _shares(**values: float) -> None:
     for name, value in values.items():
         if not 0 < value < 1:
-            raise InputError(f"{name} {value}", "it is not between 0 and 1", f"Give the {name} as a share, 0.9 for 90 %.")
+            raise InputError(
+                Phrase("{name} {value}", name=as_phrase(name), value=value),
+                "it is not between 0 and 1",
+                Phrase("Give the {name} as a share, 0.9 for 90 %.", name=as_phrase(name)),
+            )
 
 
 def _rows_without_error(target: float, risk: float) -> int:
@@ -263,7 +270,7 @@ def cost_matrix(names: Sequence[str], wrong: float, special: Sequence[str] = (),
         truth, said, value = _special(text, known)
         cost[truth, said] = value
     if cost[:, :-1].max() <= taste:
-        problem = f"no wrong decision costs more than tasting ({taste:g})"
+        problem = Phrase("no wrong decision costs more than tasting ({taste:g})", taste=taste)
         raise InputError("costs", problem, "Give a larger cost: with these nothing would ever be tasted.")
     return cost
 
@@ -280,8 +287,12 @@ def _special(text: str, names: list[str]) -> tuple[int, int, float]:
         value = math.nan
     if not found or not math.isfinite(value) or value < 0:
         raise InputError(
-            f"cost {text!r}", "it is not of the form truth>said=cost with two different classes and a cost of 0 or more",
-            f"Write for example {names[0]}>{names[-1]}=20. Classes: {', '.join(names)}.",
+            Phrase("cost {cost!r}", cost=text),
+            "it is not of the form truth>said=cost with two different classes and a cost of 0 or more",
+            Phrase(
+                "Write for example {first}>{last}=20. Classes: {classes}.",
+                first=names[0], last=names[-1], classes=", ".join(names),
+            ),
         )  # fmt: skip
     return *found[0], value
 

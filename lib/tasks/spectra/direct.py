@@ -10,7 +10,7 @@ import torch
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra import families
 from lib.tasks.spectra.classical import CANDIDATES, Candidate, best_of
 from lib.tasks.spectra.linear import Averaged, Linear
@@ -87,8 +87,8 @@ def _candidates(family: str, rows: int, points: int, say: Say) -> tuple[Candidat
     if points < TAPS:
         found = tuple(c for c in found if c.model != "MiniRocket")
     if not found:
-        problem = f"it needs spectra of at least {TAPS} points; these have {points}"
-        raise InputError(f"model {family!r}", problem, "Choose a linear model.")
+        problem = Phrase("it needs spectra of at least {least} points; these have {points}", least=TAPS, points=points)
+        raise InputError(Phrase("model {family!r}", family=family), problem, "Choose a linear model.")
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.linear import Averaged, Linear, Rocket
 from lib.tasks.spectra.networks import Body, Classifier, InstrumentMap, Unfitted, split_points
 from lib.tasks.spectra.settings import GRADIENT_FREE, Training
@@ -45,8 +45,12 @@ def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
         return linear(chosen.get("members", [chosen]), lengths, classes, tabular, instrument_map(facts))
     if max(lengths) < FEWEST_POINTS[config.model]:
         raise InputError(
-            f"model {config.model!r}",
-            f"it needs spectra of at least {FEWEST_POINTS[config.model]} points; the longest channel has {max(lengths)}",
+            Phrase("model {model!r}", model=config.model),
+            Phrase(
+                "it needs spectra of at least {least} points; the longest channel has {points}",
+                least=FEWEST_POINTS[config.model],
+                points=max(lengths),
+            ),
             "Choose a linear model, or take spectra on a finer axis.",
         )
     body = _convolutional(config, lengths, tabular, classes)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lib.disk import home
-from lib.task import InputError, Phrase, first_bytes
+from lib.task import TRUTH, InputError, Phrase, first_bytes
 from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
 from lib.tasks.spectra.config import SUFFIXES
 from lib.tasks.spectra.delimited import open_head
@@ -124,6 +124,7 @@ def _listed(paths: list[Path], names: Sequence[str]) -> dict[str, Path]:
                 Phrase("Choose a folder with {endings} files", endings=", ".join(SUFFIXES)),
             )
         names = ()
+        paths = [path for path in paths if path.name != TRUTH] or paths
         if is_original([path.name for path in paths]):
             paths = [path for path in paths if belongs(path.name)]
     if not paths:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from lib.tasks.spectra.networks import Body, Preprocessing, widened
 ABSENT = -30.0  # logit of a class that the training rows lack
 NO_CHANCE = 1e-30  # least mean probability, whose logarithm float32 still holds
 ROWS_ON_CPU, ROWS_ON_GPU = 1, 64  # at once: on a CPU the results of all kernels should stay in cache
-BIASES_IN_GRAPH = 8  # compared at once in an ONNX graph: fewer steps, at 8 times the memory
 
 
 class Rocket(nn.Module):
@@ -50,8 +50,15 @@ class Rocket(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, P) float32 -> (B, features) shares between 0 and 1."""
         if torch.compiler.is_exporting():
-            return self._features(x)
+            return cast("Tensor", torch.ops.lightbench.minirocket(x, self.biases))
         return torch.cat([self._features(part) for part in x.split(ROWS_ON_CPU if x.device.type == "cpu" else ROWS_ON_GPU)])
+
+    @staticmethod
+    def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+        """How the operator that stands for the features in an exported program is written in ONNX."""
+        from lib.tasks.spectra.rocket_graph import minirocket
+
+        return {torch.ops.lightbench.minirocket.default: minirocket}
 
     def _features(self, x: Tensor) -> Tensor:
         columns, start = [], 0
@@ -76,14 +83,24 @@ class Rocket(nn.Module):
         return found.index_select(1, self.place[parity]).flatten(1)
 
 
+@torch.library.custom_op("lightbench::minirocket", mutates_args=(), schema="(Tensor x, Tensor biases) -> Tensor")
+def _minirocket(x: Tensor, biases: Tensor) -> Tensor:
+    """(B, P) and (84, m) -> (B, 84·m): the features as one operator, which an exported program holds instead of all its steps."""
+    rocket = Rocket(x.shape[1], biases.numel()).to(x.device)
+    rocket.biases.copy_(biases)
+    return rocket(x)
+
+
+@_minirocket.register_fake
+def _shape(x: Tensor, biases: Tensor) -> Tensor:
+    """The shape of what `_minirocket` gives."""
+    return x.new_empty(x.shape[0], biases.numel())
+
+
 def _shares(results: Tensor, limits: Tensor) -> Tensor:
     """(B, k, m) shares of (B, k, T) results above each of m limits (k, m)."""
-    if torch.compiler.is_exporting():
-        parts = limits.unsqueeze(2).split(BIASES_IN_GRAPH, 1)
-        above = [(results.unsqueeze(2) > part).to(results.dtype).sum(3) for part in parts]
-    else:
-        over = torch.empty_like(results)  # compared into numbers: twice as fast as turning truths into numbers
-        above = [torch.gt(results, limit, out=over).sum(2, keepdim=True) for limit in limits.split(1, 1)]
+    over = torch.empty_like(results)  # compared into numbers: twice as fast as turning truths into numbers
+    above = [torch.gt(results, limit, out=over).sum(2, keepdim=True) for limit in limits.split(1, 1)]
     return torch.cat(above, 2) / results.shape[2]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.settings import Training
 
 ENDINGS = (".onnx", ".ckpt", ".scaler", ".csv", "")
@@ -77,7 +77,7 @@ class ModelName:
 
 def _refuse(wrong: object, what: str, problem: str) -> None:
     if wrong:
-        raise InputError(f"model name: {what}", problem, f"The form is {EXAMPLE}.")
+        raise InputError(Phrase("model name: {what}", what=what), problem, Phrase("The form is {example}.", example=EXAMPLE))
 
 
 def write(name: ModelName, ending: str = ".onnx") -> str:
@@ -131,7 +131,11 @@ def parse(text: str) -> ModelName:
     """What a file name tells; the inverse of `write`, whatever the ending. Raises InputError where the form is another."""
     found = _FORM.fullmatch(text)
     if found is None:
-        raise InputError(f"file name {text[:120]!r}", "it does not have the form of a model's name", f"The form is {EXAMPLE}.")
+        raise InputError(
+            Phrase("file name {name!r}", name=text[:120]),
+            "it does not have the form of a model's name",
+            Phrase("The form is {example}.", example=EXAMPLE),
+        )
     target = _words(found["y"])
     _refuse(len(target) != 2, f"y={list(target)}", "needs two words, such as OVA and OK")
     figures = [found[key] for key in ("loss", "f1", "accuracy")]

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2
 from torch import Tensor, nn
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.tasks.spectra.transfer import Adaptation
 
 STEPS = ("range", "snv", "sg1")
@@ -54,10 +54,14 @@ class Preprocessing(nn.Module):
         unknown = [step for step in self.steps if step not in STEPS]
         if unknown:
             raise InputError(
-                f"preprocessing {chain!r}", f"a network has no step {unknown[0]!r}", f"Steps: raw, {', '.join(STEPS)}."
+                Phrase("preprocessing {chain!r}", chain=chain),
+                Phrase("a network has no step {name!r}", name=unknown[0]),
+                Phrase("Steps: raw, {steps}.", steps=", ".join(STEPS)),
             )
         if "range" in self.steps[1:]:
-            raise InputError(f"preprocessing {chain!r}", "range cannot come after another step", "Choose one of them.")
+            raise InputError(
+                Phrase("preprocessing {chain!r}", chain=chain), "range cannot come after another step", "Choose one of them."
+            )
         self.register_buffer("low", torch.full((points,), -1.0))
         self.register_buffer("high", torch.ones(points))
 
@@ -285,7 +289,9 @@ class Unfitted(Body):
 
     def forward(self, x: Tensor, tabular: Tensor) -> Tensor:
         """Raises InputError."""
-        raise InputError(f"model {self.family!r}", "it has not been fitted yet", "Train the run to its end first.")
+        raise InputError(
+            Phrase("model {model!r}", model=self.family), "it has not been fitted yet", "Train the run to its end first."
+        )
 
 
 class Classifier(nn.Module):
@@ -327,7 +333,11 @@ class Classifier(nn.Module):
         if not wanted:
             return spectra.new_zeros(spectra.shape[0], 0)
         if tabular is None or tabular.shape[1] != wanted:
-            problem = f"the model takes {wanted} beside the spectra and was given {0 if tabular is None else tabular.shape[1]}"
+            problem = Phrase(
+                "the model takes {wanted} beside the spectra and was given {given}",
+                wanted=wanted,
+                given=0 if tabular is None else tabular.shape[1],
+            )
             raise InputError("tabular values", problem, "Give the columns that the model was trained with.")
         known = tabular.abs() < torch.inf  # neither missing nor infinite
         return (torch.where(known, tabular, self.tabular_mean) - self.tabular_mean) / self.tabular_deviation
@@ -351,7 +361,7 @@ class Classifier(nn.Module):
         rows, or a spectrum has a missing value.
         """
         if len(spectra) < 2:
-            raise InputError("training spectra", f"there are {len(spectra)}", "Give at least two.")
+            raise InputError("training spectra", Phrase("there are {n}", n=len(spectra)), "Give at least two.")
         self.preprocessing.fit(spectra)
         if not bool(torch.isfinite(self.preprocessing.low + self.preprocessing.high).all()):
             raise InputError("training spectra", "some have missing or infinite values", "Remove them on the Clean page.")

@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, 
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from lib.task import InputError
+from lib.task import InputError, Phrase
 
 WINDOW, DEGREE = 11, 2  # points and polynomial degree of Savitzky–Golay
 STIFFNESS = 1e5  # λ of the baseline: larger bends less
@@ -86,7 +86,11 @@ def recipe(text: str) -> Pipeline | Literal["passthrough"]:
     names = [name for name in text.replace(" ", "").split("+") if name not in ("", "raw")]
     for name in names:
         if name not in STEPS:
-            raise InputError(f"preprocessing {text!r}", f"there is no step {name!r}", f"Steps: {', '.join(STEPS)}.")
+            raise InputError(
+                Phrase("preprocessing {chain!r}", chain=text),
+                Phrase("there is no step {name!r}", name=name),
+                Phrase("Steps: {steps}.", steps=", ".join(STEPS)),
+            )
     if not names:
         return "passthrough"
     return Pipeline([(f"{place}-{name}", STEPS[name]()) for place, name in enumerate(names, 1)])
@@ -104,8 +108,13 @@ class Derivative(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         widest = min(self.window, points - 1 + points % 2)
         if not self.order <= self.degree < widest:
             raise InputError(
-                f"Savitzky–Golay window {self.window}, degree {self.degree}, derivative {self.order}",
-                f"a window of {widest} points does not hold it",
+                Phrase(
+                    "Savitzky–Golay window {window}, degree {degree}, derivative {order}",
+                    window=self.window,
+                    degree=self.degree,
+                    order=self.order,
+                ),
+                Phrase("a window of {points} points does not hold it", points=widest),
                 "Choose derivative ≤ degree < window ≤ points of the spectrum.",
             )
         self.filter_ = SavitzkyGolay(widest, self.degree, self.order).fit(X)
@@ -173,13 +182,21 @@ class Transfer(BaseEstimator):
     def _check(self, first: np.ndarray, second: np.ndarray) -> None:
         subject = "instrument transfer"
         if self.method not in METHODS:
-            raise InputError(subject, f"there is no method {self.method!r}", f"Methods: {', '.join(METHODS)}.")
+            raise InputError(
+                subject,
+                Phrase("there is no method {method!r}", method=self.method),
+                Phrase("Methods: {methods}.", methods=", ".join(METHODS)),
+            )
         if first.shape != second.shape:
-            problem = f"the shared samples have {first.shape} values on one instrument and {second.shape} on the other"
+            problem = Phrase(
+                "the shared samples have {first} values on one instrument and {second} on the other",
+                first=first.shape,
+                second=second.shape,
+            )
             raise InputError(subject, problem, "Give the same samples in the same order on the same axis.")
         count = COMPONENTS[self.method] if self.components is None else self.components
         if len(first) <= count:
-            problem = f"{len(first)} shared samples cannot tell {count} components"
+            problem = Phrase("{n} shared samples cannot tell {count} components", n=len(first), count=count)
             raise InputError(subject, problem, "Measure more samples on both instruments.")
 
     def of_second(self, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import model_validator
 
-from lib.task import Config, TrainConfig, option
+from lib.task import Config, Phrase, TrainConfig, option
 
 Family = Literal[
     "compact CNN", "VGG11", "VGG16", "ResNetV2", "best of", "PLS-DA", "shrinkage LDA", "linear SVM", "MiniRocket"
@@ -168,14 +168,15 @@ class Training(TrainConfig):
     @model_validator(mode="after")
     def _fold(self) -> Self:
         if self.current_split >= self.n_splits:
-            raise ValueError(f"current_split = {self.current_split} does not exist; with n_splits = {self.n_splits} the last is "
-                             f"{self.n_splits - 1}")  # fmt: skip
+            told = "current_split = {fold} does not exist; with n_splits = {folds} the last is {last}"
+            raise ValueError(Phrase(told, fold=self.current_split, folds=self.n_splits, last=self.n_splits - 1))
         if (self.test_source == "file") != bool(self.test_data):
-            raise ValueError("test_data names the table of test_source = file: give both, or neither")
+            raise ValueError(Phrase("test_data names the table of test_source = file: give both, or neither"))
         if wrong := [pair for pair in self.test_columns if not all(part.strip() for part in pair.partition("=")[::2])]:
-            raise ValueError(f"test_columns: {wrong[0]!r} is not of the form grade=quality")
+            raise ValueError(Phrase("test_columns: {pair!r} is not of the form grade=quality", pair=wrong[0]))
         if self.validation_percent + self.calibration_percent > 60:
-            raise ValueError("validation_percent and calibration_percent together must leave rows to train on: at most 60")
+            told = "validation_percent and calibration_percent together must leave rows to train on: at most 60"
+            raise ValueError(Phrase(told))
         return self
 
 

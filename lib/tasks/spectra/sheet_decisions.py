@@ -19,6 +19,7 @@ from lib.words import Say
 
 MOST_ERRORS, SHOWN = 35, 6  # kinds of error, and samples to look at of each
 MANY = 8  # classes beyond which the cells of a confusion are small
+HALF = 50  # % of a row from which the colours are light enough for dark letters
 
 
 def uncertified_panel(key: str, title: str, say: Say) -> Panel:
@@ -60,8 +61,8 @@ def confusion_figure(counts: np.ndarray, names: tuple[str, ...], say: Say, taste
     told = [[f"{names[i]} → {names[j]}: {counts[i, j]} ({share[i, j]:.1f} %)" for j in range(k)] for i in range(k)]
     size = {"size": 9 if many else 12}
     fig.add_heatmap(
-        z=share, text=cells, texttemplate="%{text}", colorscale=figures.SEQUENTIAL, zmin=0, zmax=100, xgap=1, ygap=1,
-        showscale=not many, colorbar={"title": {"text": say("% of row")}}, hovertext=told, hoverinfo="text", textfont=size,
+        z=share, text=cells, colorscale=figures.SEQUENTIAL, zmin=0, zmax=100, xgap=1, ygap=1,
+        showscale=not many, colorbar={"title": {"text": say("% of row")}}, hovertext=told, hoverinfo="text",
     )  # fmt: skip
     every = max(int(row.sum()), 1)
     totals = [(k, i, _cell(row[i], 100 * row[i] / every, many)) for i in range(k)]
@@ -75,6 +76,10 @@ def confusion_figure(counts: np.ndarray, names: tuple[str, ...], say: Say, taste
         labels += [say("tasted")]
     x, y, text = zip(*totals)
     fig.add_scatter(x=x, y=y, text=text, mode="text", textfont=size, hoverinfo="skip", showlegend=False)
+    legible = {**size, "color": np.where(share > HALF, "#111111", "#ffffff").ravel().tolist()}
+    at_row, at_column = np.indices((k, k)).reshape(2, -1)
+    every_cell = [cell for line in cells for cell in line]
+    fig.add_scatter(x=at_column, y=at_row, text=every_cell, mode="text", textfont=legible, hoverinfo="skip", showlegend=False)
     fig.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[-0.5, len(labels) - 0.5], showgrid=False)
     return fig.update_yaxes(tickvals=list(range(k + 1)), ticktext=labels[: k + 1], range=[k + 0.5, -0.5], showgrid=False)
 

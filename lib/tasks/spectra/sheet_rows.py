@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from lib import figures
-from lib.task import FOLD, InputError
+from lib.task import FOLD, InputError, Phrase
 from lib.tasks.spectra import verdicts
 from lib.tasks.spectra.table import GROUP, SEVERITY, TYPE
+from lib.tasks.spectra.transfer import pooled
 from lib.tasks.spectra.verdicts import POLICIES, Facts, Policy
 
 DASHES = ("solid", "dash", "dot")
@@ -117,11 +118,16 @@ def joined(folds: Sequence[Facts]) -> dict[str, Any]:
     first = folds[0]
     for key in ("classes", "channels", "target"):
         if any(fold.get(key) != first.get(key) for fold in folds):
-            raise InputError("folds", f"their {key} differ", "Join the folds of one training only.")
+            raise InputError("folds", Phrase("their {key} differ", key=key), "Join the folds of one training only.")
     tested = {key: {"test": sum(fold.get(key, {}).get("test", 0) for fold in folds)} for key in ("rows", "groups")}
-    told = {key: list(dict.fromkeys(note for fold in folds for note in fold.get(key, ()))) for key in ("notes", "reading")}
+    told: dict[str, list[Any]] = {"notes": [], "reading": []}
+    for key, notes in told.items():
+        notes += [note for fold in folds for note in fold.get(key, ())]
+        told[key] = [note for place, note in enumerate(notes) if note not in notes[:place]]
+    transfers = [fold["transfer"] for fold in folds if fold.get("transfer")]
+    bridged = {"transfer": pooled(transfers)} if len(transfers) == len(folds) else {}
     own = {key: value for key, value in first.items() if key not in OF_A_FOLD or key in ("classes", "target", "policy")}
-    return {**own, **tested, **told, "folds": [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]}
+    return {**own, **tested, **told, **bridged, "folds": [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]}
 
 
 def fine_truth(t: Scored, facts: Facts) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from lib.task import Panel
 from lib.tasks.spectra.sheet_rows import Scored
 from lib.tasks.spectra.table import ALGORITHM, DATE, INSPECTOR, INSTRUMENT, PROVENANCE
 from lib.tasks.spectra.verdicts import Facts
-from lib.words import Say
+from lib.words import Say, from_plain, spoken
 
 RESAMPLES = 200
 MOST_STRATA = 36  # three years of months
@@ -31,7 +31,7 @@ def facts_panel(t: Scored, facts: Facts, say: Say) -> Panel:
     if facts.get("simulated"):
         rows.append((say("SIMULATED DATA"), say("These spectra come from a simulator; no real sample was measured.")))
     source = facts.get("source") or facts.get("data")
-    rows.append((say("data"), str(source) if source else say("not named")))
+    rows.append((say("data"), spoken(from_plain(source), say) if source else say("not named")))
     target = facts.get("target") or {}
     asked = " ".join(str(target[key]) for key in ("kind", "of") if target.get(key))
     if asked:
@@ -49,8 +49,8 @@ def facts_panel(t: Scored, facts: Facts, say: Say) -> Panel:
         text = say("{rows} rows, {independent} of them independent", rows=facts["calibration_rows"],
                    independent=facts["independent_rows"])  # fmt: skip
         rows.append((say("calibration"), text))
-    rows += [(say("note"), say(str(note))) for note in facts.get("notes", ())]
-    rows += [(say("reading of the file"), say(str(note))) for note in facts.get("reading", ())]
+    rows += [(say("note"), spoken(from_plain(note), say)) for note in facts.get("notes", ())]
+    rows += [(say("reading of the file"), spoken(from_plain(note), say)) for note in facts.get("reading", ())]
     told = say("All figures below are of test rows, which neither training nor the choice of cut-offs has seen.")
     title = say("What was tested: simulated data") if facts.get("simulated") else say("What was tested")
     return Panel("facts", title, pd.DataFrame(rows, columns=[say("fact"), say("value")]), told, wide=True)

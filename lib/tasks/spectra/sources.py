@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib.disk import home
-from lib.task import InputError, Phrase
+from lib.task import TRUTH, InputError, Phrase
 from lib.tasks.spectra.axes import resample
 from lib.tasks.spectra.config import Simulation
 from lib.tasks.spectra.files import SUFFIXES, cache_folder, read
@@ -50,9 +50,11 @@ def located(data: str) -> Path:
                 kept = path / KEPT
                 return kept if _exists(kept) else path
     sets = sorted({p.name for f in folders if f.is_dir() for p in f.iterdir() if p.is_dir() or p.suffix in SUFFIXES})
-    there = f"Sets kept: {', '.join(sets[:20])}." if sets else "No set is kept yet."
-    remedy = f"{there} Give the path of a file or folder, or leave it empty to train on a simulated population."
-    raise InputError(f"data {data!r}", "there is no such file, folder or kept set", remedy)
+    there = Phrase("Sets kept: {sets}.", sets=", ".join(sets[:20])) if sets else Phrase("No set is kept yet.")
+    remedy = Phrase(
+        "{there} Give the path of a file or folder, or leave it empty to train on a simulated population.", there=there
+    )
+    raise InputError(Phrase("data {data!r}", data=data), "there is no such file, folder or kept set", remedy)
 
 
 def _exists(path: Path) -> bool:
@@ -66,7 +68,8 @@ def load(config: Training) -> Source:
     """The table that a training names, or the simulated population of its seed. Raises InputError as `located`, `files.read`."""
     if not config.data:
         rng = np.random.default_rng([config.seed, SIMULATED])
-        origin = f"simulated population of {config.simulated_samples} samples, seed {config.seed}"
+        told = "simulated population of {n} samples, seed {seed}"
+        origin = Phrase(told, n=config.simulated_samples, seed=config.seed)
         return Source(simulate_table(Simulation(), config.simulated_samples, rng), "simulated", origin, True)
     return _opened(config.data)
 
@@ -91,7 +94,7 @@ def _opened(data: str) -> Source:
     """A table that lies on disk."""
     path = located(data)
     reading = read(path, cache=cache_folder())
-    truth = path.with_name("truth.csv").exists()  # what `Task.write` puts beside a simulated table
+    truth = (path / TRUTH if path.is_dir() else path.with_name(TRUTH)).exists()  # what `Task.write` puts beside a simulated table
     simulated = truth or TRUE_COLUMNS[0] in reading.table.rows or "simulated" in path.name.casefold()
     return Source(reading.table, path.name, str(path), simulated, reading.notes)
 
@@ -103,7 +106,11 @@ def chosen(table: SpectraTable, channels: Sequence[str], name: str) -> SpectraTa
         return table
     there = {c.name: c for c in table.channels}
     if unknown := [wanted for wanted in channels if wanted not in there]:
-        raise InputError(name, f"has no channel {', '.join(unknown)}", f"Channels: {', '.join(there)}.")
+        raise InputError(
+            name,
+            Phrase("has no channel {channels}", channels=", ".join(unknown)),
+            Phrase("Channels: {names}.", names=", ".join(there)),
+        )
     if len(set(channels)) < len(channels):
         raise InputError("channels", "a channel is named twice", "Name each channel once.")
     return SpectraTable(tuple(there[wanted] for wanted in channels), table.rows)
@@ -113,15 +120,18 @@ def check_tabular(rows: pd.DataFrame, config: Training, name: str) -> None:
     """Raises InputError where a tabular column is missing, holds no number, or is the label itself."""
     answers = (SEVERITY, TYPE, *TRUE_COLUMNS, config.column)
     numeric = [str(c) for c in rows if pd.api.types.is_numeric_dtype(rows[c]) and c not in answers]
+    columns = Phrase("Columns of numbers: {names}.", names=", ".join(numeric[:40]) or Phrase("none"))
     for column in config.tabular:
         if column not in rows:
-            problem, remedy = f"has no column {column!r}", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
+            problem, remedy = Phrase("has no column {column!r}", column=column), columns
         elif column in answers:
-            problem, remedy = f"column {column!r} tells the label, so a model needs no spectra", "Choose other columns."
+            problem = Phrase("column {column!r} tells the label, so a model needs no spectra", column=column)
+            remedy = Phrase("Choose other columns.")
         elif column in RESERVED:
-            problem, remedy = f"column {column!r} has a name that training uses itself", "Rename the column."
+            problem = Phrase("column {column!r} has a name that training uses itself", column=column)
+            remedy = Phrase("Rename the column.")
         elif pd.to_numeric(rows[column], errors="coerce").isna().all():
-            problem, remedy = f"column {column!r} holds no number", f"Columns of numbers: {', '.join(numeric[:40]) or 'none'}."
+            problem, remedy = Phrase("column {column!r} holds no number", column=column), columns
         else:
             continue
         raise InputError(name, problem, remedy)

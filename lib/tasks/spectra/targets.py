@@ -37,9 +37,13 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise InputError(f"target {self.kind!r}", "there is no such kind of target", "Choose AVA or OVA.")
+            raise InputError(Phrase("target {kind!r}", kind=self.kind), "there is no such kind of target", "Choose AVA or OVA.")
         if self.kind == "AVA" and not self.column and self.of not in AVA_CODES:
-            raise InputError(f"target AVA {self.of!r}", "there is no such code", f"Codes: {', '.join(AVA_CODES)}.")
+            raise InputError(
+                Phrase("target AVA {of!r}", of=self.of),
+                "there is no such code",
+                Phrase("Codes: {codes}.", codes=", ".join(AVA_CODES)),
+            )
 
     @property
     def name(self) -> str:
@@ -75,7 +79,7 @@ def severities(rows: pd.DataFrame) -> pd.Series:
     strange = sorted({str(t) for t, f in zip(text, found) if f is not None and f not in SEVERITIES})
     if strange:
         raise InputError(
-            f"column {SEVERITY!r}",
+            Phrase("column {column!r}", column=SEVERITY),
             Phrase("{values} is no severity", values=", ".join(map(repr, strange[:5]))),
             Phrase(
                 "Severities: {severities}; an OK may name who said so, as in 'OK - Inspecteur'.", severities=", ".join(SEVERITIES)
@@ -93,7 +97,7 @@ def types(rows: pd.DataFrame) -> pd.Series:
     strange = sorted({word for word in found if word is not None and not re.fullmatch(r"[0-9]{1,4}", word)})
     if strange:
         raise InputError(
-            f"column {TYPE!r}",
+            Phrase("column {column!r}", column=TYPE),
             Phrase("{values} is no defect type", values=", ".join(map(repr, strange[:5]))),
             "Types are whole numbers such as 11.",
         )
@@ -103,7 +107,9 @@ def types(rows: pd.DataFrame) -> pd.Series:
 def _column(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
         columns = ", ".join(map(str, rows.columns[:20])) or "none"
-        raise InputError(f"column {name!r}", "the table has no such column", f"Columns: {columns}.")
+        raise InputError(
+            Phrase("column {name!r}", name=name), "the table has no such column", Phrase("Columns: {columns}.", columns=columns)
+        )
     return pd.Series([_text(value) for value in rows[name]], index=rows.index, dtype=object)
 
 
@@ -233,13 +239,17 @@ def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = N
     word = words(rows, target)
     present = {w for w in word if w is not None}
     if names is None and not present:
-        raise InputError(f"target {target.name}", "no sample has a label", "Choose another target or a table with labels.")
+        raise InputError(
+            Phrase("target {target}", target=target.name),
+            "no sample has a label",
+            "Choose another target or a table with labels.",
+        )
     if names is None and target.kind == "OVA" and target.of not in present:
         there = (
             choices(rows)["OVA"] if not target.column else _ordered({v for v in _column(rows, target.column) if v is not None})
         )
         raise InputError(
-            f"target {target.name}",
+            Phrase("target {target}", target=target.name),
             Phrase("no sample is {label!r}", label=target.of),
             Phrase("There are {there}.", there=", ".join(there[:40])),
         )
@@ -290,13 +300,14 @@ def settle_rare(classes: Classes, folds: int, choice: Rare = "refuse", groups: n
     unit = Phrase("samples") if groups is None else Phrase("groups")
     if rare and choice == "refuse":
         raise InputError(
-            f"classes {', '.join(rare)}", Phrase("each has fewer than {folds} {unit}, one for each fold", folds=folds, unit=unit),
+            Phrase("classes {classes}", classes=', '.join(rare)),
+            Phrase("each has fewer than {folds} {unit}, one for each fold", folds=folds, unit=unit),
             "Drop them, merge them into one class, or use fewer folds.",
         )  # fmt: skip
     settled = _without(classes, rare, merge=choice == "merge") if rare else classes
     if still := too_rare(settled, folds, groups):
         raise InputError(
-            f"class {', '.join(still)}",
+            Phrase("class {classes}", classes=", ".join(still)),
             Phrase("{classes} together still have fewer than {folds} {unit}", classes=", ".join(rare), folds=folds, unit=unit),
             "Drop them or use fewer folds.",
         )

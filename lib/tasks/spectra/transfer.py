@@ -7,13 +7,15 @@ otherwise decide. The map sees training rows alone, and no labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.splits import numbered
-from lib.task import InputError, Phrase
+from lib.task import InputError, Phrase, Samples
 from lib.tasks.spectra.arrays import instruments_of
 from lib.tasks.spectra.preprocess import COMPONENTS, METHODS, Method, Transfer
 from lib.tasks.spectra.settings import Training
@@ -80,9 +82,14 @@ def learn(
     shared = np.intersect1d(number[own], number[other])
     least = {method: COMPONENTS[method] + 1 for method in METHODS}
     if len(shared) < least[config.transfer]:
-        problem = f"{len(shared)} specimens of the training part were measured on both {first} and {second}"
+        problem = Phrase(
+            "{n} specimens of the training part were measured on both {first} and {second}",
+            n=len(shared),
+            first=first,
+            second=second,
+        )
         needed = ", ".join(f"{method} {count}" for method, count in least.items())
-        remedy = f"Needed are {needed}: measure more on both, group by specimen, or choose transfer = none."
+        remedy = Phrase("Needed are {needed}: measure more on both, group by specimen, or choose transfer = none.", needed=needed)
         raise InputError("instrument transfer", problem, remedy)
     own, other = own[np.isin(number[own], shared)], other[np.isin(number[other], shared)]
     maps = [
@@ -90,6 +97,51 @@ def learn(
         for channel in table.channels
     ]
     return Adaptation(config.transfer, first, second, len(shared), tuple(maps))
+
+
+def apart_percent(first: np.ndarray, second: np.ndarray) -> float:
+    """How far two instruments are apart on the same specimens (m, p): root mean square of what differs between the instruments,
+    in % of what differs between specimens on the first. At 100 % the instrument matters as much as the specimen.
+    """
+    between = float(np.sqrt(((first - first.mean(axis=0)) ** 2).mean()))
+    apart = float(np.sqrt(((second - first) ** 2).mean()))
+    return 100 * apart / between if between > 0 else float("nan")
+
+
+def tested(adaptation: Adaptation, samples: Samples, same: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    """What a transfer leaves on rows that it was not learnt from, as plain JSON values.
+
+    `same` (n,) is equal for rows of the same specimen; `rows` are row numbers. "specimens" counts those that both instruments
+    measured; "left" has "channel", "before_percent" and "after_percent" (`apart_percent`) of each channel, and is empty for one
+    specimen.
+    """
+    instruments, number = instruments_of(samples.table), numbered(same)
+    own, other = (rows[instruments[rows] == word] for word in (adaptation.first, adaptation.second))
+    both = np.intersect1d(number[own], number[other])
+    left: list[dict[str, Any]] = []
+    for (name, values), one in zip(samples.inputs.items(), adaptation.maps, strict=True):
+        if len(both) > 1:
+            first, second = (specimen_means(values, some[np.isin(number[some], both)], number) for some in (own, other))
+            after = one(first) if adaptation.method == "epo" else first, one(second)
+            percents = {"before_percent": apart_percent(first, second), "after_percent": apart_percent(*after)}
+            left.append({"channel": name} | {key: round(value, 2) for key, value in percents.items() if np.isfinite(value)})
+    return {"specimens": len(both), "left": left}
+
+
+def pooled(transfers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of a transfer of several folds: specimens added up, what is left as the mean over folds, by their specimens."""
+    parts = [one["tested"] for one in transfers if one.get("tested", {}).get("left")]
+    if not parts:
+        return dict(transfers[0])
+    weights = [part["specimens"] for part in parts]
+    left = [
+        {"channel": row["channel"]} | {
+            key: round(float(np.average([part["left"][place][key] for part in parts], weights=weights)), 2)
+            for key in ("before_percent", "after_percent") if all(key in part["left"][place] for part in parts)
+        }
+        for place, row in enumerate(parts[0]["left"])
+    ]  # fmt: skip
+    return {**transfers[0], "tested": {"specimens": sum(weights), "left": left}}
 
 
 def second_rows(rows: pd.DataFrame, adaptation: Adaptation | None) -> np.ndarray:
@@ -112,16 +164,27 @@ def _pair(instruments: np.ndarray, wanted: str, name: str) -> tuple[str, str]:
     """(first, second) instrument of the rows (n,): the one named is the second, else the one with fewer rows."""
     counts = pd.Series(instruments).value_counts().sort_index().sort_values(ascending=False, kind="stable")
     missing = int(counts.pop("")) if "" in counts else 0
-    none = "choose transfer = none."
     if missing:
-        problem = f"does not tell the instrument of {missing} of {len(instruments)} samples, which a transfer must know"
-        raise InputError(name, problem, f"Name the column of instruments on the Clean page, or {none}")
+        problem = Phrase(
+            "does not tell the instrument of {n} of {count} samples, which a transfer must know",
+            n=missing,
+            count=len(instruments),
+        )
+        raise InputError(name, problem, "Name the column of instruments on the Clean page, or choose transfer = none.")
     found = [str(word) for word in counts.index]
     if len(found) != 2:
-        problem = f"a transfer is between two instruments, and the samples are of {len(found)} ({', '.join(found[:10])})"
-        raise InputError(name, problem, f"Keep the samples of two on the Clean page, or {none}")
+        problem = Phrase(
+            "a transfer is between two instruments, and the samples are of {count} ({names})",
+            count=len(found),
+            names=", ".join(found[:10]),
+        )
+        raise InputError(name, problem, "Keep the samples of two on the Clean page, or choose transfer = none.")
     if wanted and wanted not in found:
-        raise InputError(f"transfer_to {wanted!r}", "no sample is of that instrument", f"Instruments: {', '.join(found)}.")
+        raise InputError(
+            Phrase("transfer_to {wanted!r}", wanted=wanted),
+            "no sample is of that instrument",
+            Phrase("Instruments: {names}.", names=", ".join(found)),
+        )
     return (found[0], found[1]) if wanted in ("", found[1]) else (found[1], found[0])
 
 

@@ -18,7 +18,7 @@ from lib.tasks.spectra.clean import Axis, axes_of
 from lib.tasks.spectra.preprocess import COMPONENTS, METHODS, Method, Transfer
 from lib.tasks.spectra.sample_views import axis_title, channel_title, value_title
 from lib.tasks.spectra.table import GROUP, INSTRUMENT, SAMPLE
-from lib.tasks.spectra.transfer import specimen_means
+from lib.tasks.spectra.transfer import apart_percent, specimen_means
 from lib.words import Say, english
 
 HELD_OUT = 3  # folds: PDS takes half a second per channel and fold
@@ -136,10 +136,8 @@ def tried(first: np.ndarray, second: np.ndarray) -> dict[str, Trial]:
 
 
 def _trial(first: np.ndarray, second: np.ndarray) -> Trial:
-    """How far two instruments are apart, in % of what specimens differ by on the first."""
-    between = float(np.sqrt(((first - first.mean(axis=0)) ** 2).mean()))
-    apart = float(np.sqrt(((second - first) ** 2).mean()))
-    return Trial(first, second, 100 * apart / between if between > 0 else float("nan"))
+    """Spectra with how far they are apart."""
+    return Trial(first, second, apart_percent(first, second))
 
 
 def _figure(axes: list[Axis], trials: list[dict[str, Trial]], methods: list[str], names: tuple[str, str], say: Say) -> go.Figure:
@@ -194,12 +192,24 @@ def sheet_panel(facts: Mapping[str, Any], say: Say = english) -> list[Panel]:
         (say("instrument that is brought to it"), str(told["to"])),
         (say("training specimens measured on both"), str(told["shared"])),
     ]
+    told_of_test = told.get("tested", {})
+    rows += [(say("test specimens measured on both"), str(told_of_test["specimens"]))] if told_of_test else []
+    rows += [
+        (say("between the instruments, channel {name}", name=one["channel"]), say(
+            "{before} % before, {after} % after", before=f"{one['before_percent']:.0f}", after=f"{one['after_percent']:.0f}"))
+        for one in told_of_test.get("left", ()) if {"before_percent", "after_percent"} <= set(one)
+    ]  # fmt: skip
     text = say(
         "Spectra of one instrument are changed before the model sees them, by a map learnt from training specimens that both "
         "instruments measured. The model holds for these two instruments."
     )
+    if told_of_test.get("left"):
+        text += " " + say(
+            "In %: what differs between the instruments on test specimens, which the map has not seen, against what differs "
+            "between specimens. The less is left, the less it matters which instrument measures."
+        )
     table = pd.DataFrame(rows, columns=[say("what"), say("this run")])
-    return [Panel("transfer", say("Transfer between instruments"), table, text)]
+    return [Panel("transfer", say("Transfer between instruments"), table, text, True)]
 
 
 METHOD_TITLES: dict[Method, Callable[[Say], str]] = {

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from lib.task import Config, InputError, Panel, Plate, Samples, option
+from lib.task import Arrays, Config, InputError, Panel, Plate, Samples, option
 from tests.toy.tasks.toy import Toy
 
 SIDE_PX = 200
@@ -115,6 +115,13 @@ class Dots(Toy):
     def suggest_mask(self, samples: Samples, acquisition: Config, report: Callable[[float, str], None]) -> np.ndarray:
         report(0.5, "looking at every pixel")
         return np.asarray((samples.inputs["frame"] < 400).any(axis=0))
+
+    def project(self, samples: Samples, row: int, acquisition: Config, so_far: Arrays) -> Arrays:
+        pixels = np.asarray(samples.inputs["frame"][row], float)
+        return {"sum": pixels + so_far.get("sum", 0)}
+
+    def projections(self, so_far: Arrays, samples: Samples, acquisition: Config) -> dict[str, Plate]:
+        return {"Sum": Plate(so_far["sum"], np.ones(so_far["sum"].shape, bool), "counts")} if so_far else {}
 
     def mask_settings(self, path: Path) -> dict[str, Any]:
         return {"mask_file": path.name}

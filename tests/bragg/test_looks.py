@@ -1,0 +1,135 @@
+"""What the viewer shows of frames: rings on any geometry, whole runs as pictures, and no second picture of the same frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.plate import Facet
+from lib.task import InputError
+from lib.tasks.bragg import TASK, detector, frame_views, looks, projections, simulate
+from lib.tasks.bragg.config import Simulation
+from lib.tasks.bragg.frames import Frame
+from lib.tasks.bragg.geometry import Geometry, Module
+
+KNOWN = {"px_size_um": 100.0, "distance_mm": 30.0, "wavelength_angstrom": 1.3}
+TURN = np.deg2rad(7)
+
+
+def tilted() -> Geometry:
+    """Two modules, one turned by 7° and farther away, the other mirrored."""
+    turned = Module(0, 200, 0, 150, (10.0, -90.0), (np.sin(TURN), np.cos(TURN)), (np.cos(TURN), -np.sin(TURN)), offset_mm=3.0)
+    mirrored = Module(200, 400, 0, 150, (-60.0, 140.0), (0.0, -1.0), (1.0, 0.0))
+    return Geometry((400, 150), (turned, mirrored), **KNOWN)
+
+
+def of_detector(name: str) -> Geometry:
+    return detector.geometry(Simulation(detector=name))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("where", [tilted(), of_detector("CSPAD"), of_detector("ePix10k 2M"), of_detector("Eiger 4M")])
+@pytest.mark.parametrize("d_angstrom", [3.0, 4.5])
+def test_a_ring_sees_its_resolution_all_along(where: Geometry, d_angstrom: float) -> None:
+    curve = where.ring_yx(d_angstrom)
+    y, x = curve[np.isfinite(curve[:, 0])].T
+    inside = np.isfinite(where.locate(y, x)[0])  # to half a pixel, a point lies on its module
+    assert len(y) > 20 and inside.mean() > 0.95
+    np.testing.assert_allclose(where.resolution_angstrom(y, x)[inside], d_angstrom, rtol=1e-6)
+
+
+def test_a_flat_detector_has_one_centre_and_a_turned_one_has_none() -> None:
+    assert Geometry.flat((50, 60), (20.5, 31.0)).center_yx() == (20.5, 31.0)
+    two = Geometry.flat((50, 60), (20.5, 31.0), panels=[(0, 25, 0, 60), (25, 50, 0, 60)])
+    assert two.center_yx() == (20.5, 31.0)
+    assert of_detector("Eiger 4M").center_yx() is not None
+    assert tilted().center_yx() is None and of_detector("CSPAD").center_yx() is None
+    assert len(Geometry.flat((50, 60)).ring_yx(3.0)) == 0, "nothing is known of its resolution"
+
+
+def seen_by(facets: tuple[Facet, ...], resolution: tuple[float, float, float], y: int, x: int) -> float:
+    """The resolution of a pixel as the viewer works it out."""
+    (facet,) = [f for f in facets if f.y0 <= y < f.y1 and f.x0 <= x < f.x1]
+    lab = np.array(facet.origin_yx) + (y - facet.y0) * np.array(facet.ss_yx) + (x - facet.x0) * np.array(facet.fs_yx)
+    px_size_um, distance_mm, wavelength = resolution
+    angle = np.arctan2(np.hypot(*lab) * px_size_um / 1000, distance_mm + facet.offset_mm)
+    return float(wavelength / (2 * np.sin(angle / 2)))
+
+
+def test_the_plate_of_turned_modules_tells_where_each_pixel_is() -> None:
+    where = tilted()
+    plate = looks.plate(Frame(np.zeros(where.shape, np.float32), np.ones(where.shape, bool), where))
+    assert plate.center_yx is None and not plate.rings and "3 Å" in plate.curves
+    assert plate.resolution is not None
+    for y, x in ((5, 9), (150, 140), (390, 20)):
+        wanted = where.resolution_angstrom(np.array([y]), np.array([x]))[0]
+        assert seen_by(plate.facets, plate.resolution, y, x) == pytest.approx(wanted)
+
+
+def test_the_figure_of_turned_modules_has_rings() -> None:
+    where = tilted()
+    frame = Frame(np.ones(where.shape, np.float32), np.ones(where.shape, bool), where)
+    lines = [trace for trace in frame_views.frame_figure(frame).data if trace.type == "scatter" and trace.mode == "lines"]
+    assert len(lines) == 1
+    y, x = np.array(lines[0].y, float), np.array(lines[0].x, float)
+    d = where.resolution_angstrom(y[np.isfinite(y)], x[np.isfinite(x)])
+    assert np.abs(d[:, None] - np.array(frame_views.RINGS_ANGSTROM)).min(axis=1)[np.isfinite(d)].max() < 1e-6
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+def frames(n: int = 4) -> list[Frame]:
+    rng = np.random.default_rng(0)
+    where = Geometry.flat((20, 30), **KNOWN)
+    made = []
+    for number in range(n):
+        mask = rng.random(where.shape) > 0.2
+        mask[:, 3] = False
+        made.append(Frame(rng.poisson(20, where.shape).astype(np.float32), mask, where, "run", number))
+    return made
+
+
+def test_a_run_gathered_frame_by_frame_is_its_sum_largest_and_mean_over_good_pixels() -> None:
+    gathered: dict[str, np.ndarray] = {}
+    for frame in frames():
+        gathered = projections.add(gathered, frame)
+    masked = np.ma.stack([np.ma.array(f.pixels.astype(float), mask=~f.mask) for f in frames()])
+    plates = looks.projections(gathered, frames()[0].geometry)
+    assert [*plates] == ["Largest", "Mean", "Sum"]
+    for name, wanted in (("Largest", masked.max(axis=0)), ("Mean", masked.mean(axis=0)), ("Sum", masked.sum(axis=0))):
+        np.testing.assert_allclose(plates[name].pixels, wanted.filled(0))
+        np.testing.assert_array_equal(plates[name].mask, ~np.ma.getmaskarray(wanted))
+    assert not plates["Sum"].mask[:, 3].any() and plates["Sum"].center_yx is not None
+
+
+def test_a_frame_of_another_size_is_refused_and_changes_nothing() -> None:
+    first, *_ = frames()
+    gathered = projections.add({}, first)
+    before = {name: values.copy() for name, values in gathered.items()}
+    other = Frame(np.ones((5, 5), np.float32), np.ones((5, 5), bool), Geometry.flat((5, 5)), "other", 7)
+    with pytest.raises(InputError, match="another size"):
+        projections.add(gathered, other)
+    for name, values in before.items():
+        np.testing.assert_array_equal(gathered[name], values)
+    assert looks.projections({}, first.geometry) == {}
+
+
+def test_below_the_viewer_the_frame_is_not_drawn_again() -> None:
+    samples = simulate.simulate_frames(Simulation(height_px=128, width_px=128), 1, np.random.default_rng(0))
+    below = [panel.key for panel in TASK.plate_panels(samples, 0, TASK.Acquisition())]
+    assert below == ["profile", "histogram"]
+    assert [panel.key for panel in TASK.sample_panels(samples, 0, TASK.Acquisition())] == ["frame", *below]
+
+
+def test_the_shipped_model_marks_what_it_predicts() -> None:
+    from lib import looking, runs
+    from lib.model import load
+
+    run = runs.find("shipped-patchnet", "bragg")
+    model = load(run, TASK)
+    samples = simulate.simulate_frames(Simulation(height_px=256, width_px=256), 2, np.random.default_rng(1))
+    asked = looking.Asked.learned(run.name, model.task, model.predict)
+    found = asked.find(samples, 1, TASK.Acquisition())
+    one = samples.take([1])
+    table, peaks = model.task.whole(model.predict(model.task.parts(one)), one)
+    assert len(found) == table["n_peaks"].iloc[0] > 0
+    pd.testing.assert_frame_equal(found[["y_px", "x_px"]], peaks[["y_px", "x_px"]])

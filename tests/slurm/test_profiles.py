@@ -1,0 +1,126 @@
+"""Cluster profiles and the batch script they make."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lib.jobs.profiles import ClusterProfile, profile, profiles, profiles_file, save_profile
+from lib.jobs.script import batch_script, names_of, slurm_time
+from lib.task import InputError
+
+pytestmark = pytest.mark.usefixtures("home")
+FOLDER = Path("/scratch/my lab/checkpoints/toy/run 100%")
+WORDS = ["/opt/python", "-m", "lib", "train", "toy", "--run", "it's"]
+
+
+def test_a_profile_comes_back_as_it_was_saved() -> None:
+    kept = ClusterProfile(
+        partition="gpu", gpus="a100:2", memory_gb=1.5, prologue='module load "cuda"\n[ -f x ] && . x\n', extra="--exclusive"
+    )
+    save_profile("big one", kept)
+    save_profile("plain", ClusterProfile())
+    assert profiles() == {"default": ClusterProfile(), "big one": kept, "plain": ClusterProfile()}
+
+
+def test_what_people_wrote_into_the_file_stays() -> None:
+    written = '# our cluster\n[night]\ntime_limit_min = 600 # until the shift comes\n\n[day]\nqos = "short" # ask Ana\n'
+    profiles_file().write_text(written)
+    save_profile("night", ClusterProfile(time_limit_min=700, partition="cpu"))
+    text = profiles_file().read_text()
+    assert "# our cluster" in text and '[day]\nqos = "short" # ask Ana\n' in text and "# until the shift comes" in text
+    assert (profile("night").time_limit_min, profile("night").partition, profile("day").qos) == (700, "cpu", "short")
+
+
+def test_the_file_explains_itself() -> None:
+    save_profile("first", ClusterProfile(partition="cpu"))
+    assert profiles_file().read_text().startswith("# Cluster profiles of Lightbench")
+    assert "memory_gb" in profiles_file().read_text().split("[first]")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[a\n", "clusters.toml: it cannot be read"),
+        ("[a]\npartitoin = 'x'\n", r"clusters.toml, \[a\]: unknown key 'partitoin'. Valid keys: partition, qos"),
+        ("[a]\ntime_limit_min = -1\n", "time_limit_min = -1: Input should be greater than or equal to 0"),
+        ("[a]\npartition = 'x y'\n", "partition = 'x y'"),
+        ("[a]\nextra = 'rm -rf'\n", "'rm -rf' is no option of sbatch"),
+        ("[a]\npython = '''a\nb'''\n", "in one line"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong_and_is_left_alone(text: str, told: str) -> None:
+    profiles_file().write_text(text)
+    with pytest.raises(InputError, match=told):
+        profile("a")
+    with pytest.raises(InputError):
+        profiles()
+    assert profiles_file().read_text() == text
+
+
+def test_an_unknown_profile_lists_those_there_are() -> None:
+    save_profile("gpu", ClusterProfile())
+    with pytest.raises(InputError, match=r"'gpi': there is no such profile\. Profiles: default, gpu\."):
+        profile("gpi")
+    with pytest.raises(InputError, match="it has no name"):
+        save_profile(" ", ClusterProfile())
+
+
+def test_a_folder_that_cannot_be_written_keeps_the_old_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_profile("a", ClusterProfile())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib.jobs.profiles.write_atomic", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        save_profile("b", ClusterProfile())
+    assert list(profiles()) == ["default", "a"]
+
+
+# --- the script -------------------------------------------------------------------------------------------------------
+def test_every_setting_reaches_the_script() -> None:
+    asked = ClusterProfile(
+        partition="gpu", qos="normal", account="physics", time_limit_min=24 * 60 + 90, nodes=2, tasks=4, cpus_per_task=8,
+        memory_gb=1.5, gpus="a100:2", constraint="a100&ib", mail="me@lab.org", signal_s=300, requeue=False,
+        extra="#SBATCH --exclusive\n--comment=x y",
+    )  # fmt: skip
+    script = batch_script(FOLDER, "toy-run", WORDS, asked, after="41")
+    options = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert set(options) == {
+        "--job-name=toy-run", f'--output="{FOLDER}%/slurm-%j.out"', f'--error="{FOLDER}%/slurm-%j.err"', "--open-mode=append",
+        "--partition=gpu", "--qos=normal", "--account=physics", "--time=1-01:30:00", "--nodes=2", "--ntasks=4",
+        "--cpus-per-task=8", "--mem=1536M", "--gres=gpu:a100:2",
+        '--constraint="a100&ib"', "--mail-user=me@lab.org", "--mail-type=END,FAIL",
+        "--dependency=afterany:41", "--signal=B:USR1@300", "--no-requeue", "--exclusive", "--comment=x y",
+    }  # fmt: skip
+    assert {"partition", "timelimit", "mem_per_node", "exclusive"} <= set(names_of(script))
+
+
+def test_what_is_left_open_is_left_to_the_cluster() -> None:
+    script = batch_script(FOLDER, "toy-run", WORDS, ClusterProfile(time_limit_min=0, cpus_per_task=0))
+    for option in ("partition", "qos", "account", "time", "cpus-per-task", "mem", "gres", "signal", "mail", "dependency"):
+        assert f"--{option}" not in script
+    assert slurm_time(0) == ""
+
+
+def test_the_script_runs_its_prologue_and_becomes_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path / "my home"))
+    asked = ClusterProfile(python="echo", prologue="greeting='hello'\necho $greeting $$\nkill -USR1 $$")
+    script = tmp_path / "batch.sh"
+    script.write_text(batch_script(tmp_path, "x", WORDS, asked))
+    shell = subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, text=True)
+    said = shell.communicate()[0].splitlines()
+    assert said == [f"hello {shell.pid}", "-m lib train toy --run it's"] and shell.returncode == 0
+    assert f"export LIGHTBENCH_HOME={shlex.quote(str(tmp_path / 'my home'))}" in script.read_text()
+
+
+def test_a_shell_that_cannot_load_its_modules_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "batch.sh"
+    script.write_text(
+        batch_script(tmp_path, "x", WORDS, ClusterProfile(python="python", prologue="module load nowhere || exit 3"))
+    )
+    assert subprocess.run(["bash", str(script)], capture_output=True, check=False).returncode == 3
