@@ -64,11 +64,13 @@ examples: $(VENV)/.installed  ## make the sample files of all tasks anew: the sa
 	@set -e; new="$(FRAMES)/.new"; mkdir -p $(FRAMES); \
 		$(PY) -m lib simulate bragg --preset "Pilatus 300K" --set hit_fraction=0.6 --n 6 --seed 7 --output "$$new" >/dev/null; \
 		mv "$$new/frames.cxi" $(FRAMES)/simulated-run.cxi; rm -r "$$new"
+	$(PY) -m lib.tasks.reflectance.demo --examples --output data/reflectance/examples
 
 benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README claims, with peers measured in the same run
 	$(PY) -m benchmarks.diffusion
 	$(PY) -m benchmarks.spectra --parts 2 3
 	$(PY) -m benchmarks.bragg
+	$(PY) -m benchmarks.reflectance
 	$(PY) -m benchmarks.jobs
 
 benchmark-app: $(VENV)/.installed-dev browser  ## how fast and how lean the app is

@@ -31,6 +31,7 @@ from tests.slurm.cluster import Cluster
 
 TOY = Path(__file__).parents[1] / "tests" / "toy" / "tasks"
 PATIENCE_S = 300.0
+POLL_S = queue.POLL_S
 EPOCHS_PER_FAULT = 3
 
 
@@ -73,8 +74,9 @@ def listing(limits: Limits, n_active: int = 200, n_done: int = 500) -> None:
     plain = queue.squeue
     queue.squeue = lambda ids: asked.append(len(ids)) or plain(ids)  # type: ignore[func-returns-value]
     jobs.SLURM.queue.forget()
+    queue.POLL_S = POLL_S
     took = seconds(lambda: [jobs.state(run) for run in runs.list_runs("toy")])
-    queue.squeue = plain
+    queue.squeue, queue.POLL_S = plain, 0.5
     limits.show(f"{n_active} runs listed, s", took, -math.inf, 1.0)
     limits.show("questions to the cluster for that", len(asked), 1, 1)
     for _ in range(n_done):

@@ -17,6 +17,7 @@ from lib.task import Config, InputError, Phrase, Samples, Task
 from lib.uploads import archive_names
 
 AT_ONCE = 16  # samples that are read from their files between two reports
+READING = 0.6  # share of the work that is reading; the rest is looking at the samples
 Progress = Callable[[float, str], None]
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
 
@@ -39,8 +40,9 @@ def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress:
     raw: dict[str, list[File]] = {}
     bundles = bundled(task, files, acquisition)
     for number, bundle in enumerate(bundles):
-        on_progress(0.9 * number / len(bundles), f"{number + 1} of {len(bundles)}: {bundle.name}")
-        samples = read_bundle(task, bundle, acquisition)
+        on_progress(READING * number / len(bundles), f"{number + 1} of {len(bundles)}: {bundle.name}")
+        tell = scaled(on_progress, READING * number / len(bundles), READING * (number + 1) / len(bundles))
+        samples = read_bundle(task.reporting(tell), bundle, acquisition)
         if isinstance(samples, str):
             failures.append((bundle.name, samples))
         elif parts and samples.common != parts[0].common:
@@ -57,14 +59,19 @@ def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress:
 def _readings(task: Task, samples: Samples, acquisition: Config, on_progress: Progress) -> pd.DataFrame:
     """Readings of all samples; of those that only refer to files so many at a time that the progress can be told."""
     if samples.inputs:
-        on_progress(0.9, "looking at every sample")
-        return task.inspect(samples, acquisition)
+        on_progress(READING, "looking at every sample")
+        return task.reporting(scaled(on_progress, READING, 1.0)).inspect(samples, acquisition)
     parts = []
     for start in range(0, len(samples), AT_ONCE):
         on_progress(start / len(samples), f"looking at {start + 1} of {len(samples)}")
         some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
         parts.append(task.inspect(some, acquisition))
     return pd.concat(parts, ignore_index=True)
+
+
+def scaled(on_progress: Progress, low: float, high: float) -> Progress:
+    """What tells `on_progress` a part of the work, from the share `low` to `high` of the whole."""
+    return lambda share, text: on_progress(low + share * (high - low), text)
 
 
 def write_kept(
@@ -80,7 +87,7 @@ def write_kept(
     if folder.exists():
         raise InputError(str(folder), "there is such a folder already", "Choose another name.")
     rows = rows_of([str(file) for file in samples.table["file"]])
-    alone = all(len(places) == 1 and len(raw[file]) == 1 for file, places in rows.items())
+    alone = all(len(places) == 1 and len(raw[file]) == 1 and task.stands_alone(raw[file][0][1]) for file, places in rows.items())
     unfinished = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
     try:
         unfinished.mkdir(parents=True)

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lib.config import InputError
 from lib.words import Phrase
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository
+_FOR_BROWSER: ContextVar[bool] = ContextVar("for_browser", default=False)
 
 
 def home() -> Path:
@@ -26,6 +28,30 @@ def home() -> Path:
 def data_dir() -> Path:
     """Where users put their files; need not exist yet."""
     return home() / "data"
+
+
+@contextmanager
+def for_browser() -> Iterator[None]:
+    """While this lasts, work is done for somebody at a browser, who may not read just any file of this machine."""
+    token = _FOR_BROWSER.set(True)
+    try:
+        yield
+    finally:
+        _FOR_BROWSER.reset(token)
+
+
+def within_reach(path: Path, *folders: Path) -> bool:
+    """Whether a path that a file or a setting names may be read for whoever asks; nothing is opened to tell.
+
+    Anywhere for somebody at the command line; for a browser below `data/` or one of `folders`, links followed.
+    """
+    if not _FOR_BROWSER.get():
+        return True
+    try:
+        real = path.resolve()
+        return any(real.is_relative_to(folder.resolve()) for folder in (data_dir(), *folders))
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a ring of links
+        return False
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

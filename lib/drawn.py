@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from lib.runs import data_dir, write_atomic
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.uploads import archive_names
 
 DATASET = "mask"  # 1 = good
@@ -85,10 +85,10 @@ def save(task: str, name: str, mask: np.ndarray) -> Path:
     Raises InputError for a name that cannot be one of a file or is taken, and where the file cannot be written.
     """
     if not name.strip() or archive_names([name]) != [name] or name.startswith("."):
-        raise InputError(f"name {name!r}", "it cannot be the name of a mask", "Use letters, digits, - and _.")
+        raise InputError(Phrase("name {name!r}", name=name), "it cannot be the name of a mask", "Use letters, digits, - and _.")
     path = folder_of(task) / f"{name}.h5"
     if path.exists():
-        raise InputError(f"name {name!r}", "there is such a mask already", "Choose another name.")
+        raise InputError(Phrase("name {name!r}", name=name), "there is such a mask already", "Choose another name.")
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         dataset = file.create_dataset(DATASET, data=mask.astype(np.uint8), compression="gzip", compression_opts=1)
@@ -97,7 +97,6 @@ def save(task: str, name: str, mask: np.ndarray) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content.getvalue())
     except OSError as error:
-        raise InputError(
-            str(path), f"it cannot be written ({error.strerror or error})", "Free some space and try again."
-        ) from error
+        problem = Phrase("it cannot be written ({why})", why=error.strerror or str(error))
+        raise InputError(str(path), problem, "Free some space and try again.") from error
     return path

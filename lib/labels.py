@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lib.runs import data_dir, read_json, write_atomic, write_json
-from lib.task import InputError
+from lib.task import InputError, Phrase
 from lib.uploads import archive_names
 
 FORMAT, VERSION = "lightbench-labels", 1
@@ -123,13 +123,17 @@ def names(task: str) -> list[str]:
 def create(task: str, name: str, by: str = "", started_from: Mapping[str, Any] | None = None) -> Path:
     """A new, empty set; returns its folder. Raises InputError for a name that is taken or cannot be one of a folder."""
     if not name.strip() or archive_names([name]) != [name] or name.startswith("."):
-        raise InputError(f"name {name!r}", "it cannot be the name of a label set", "Use letters, digits, - and _.")
+        raise InputError(
+            Phrase("name {name!r}", name=name), "it cannot be the name of a label set", "Use letters, digits, - and _."
+        )
     folder = folder_of(task) / name
     try:
         folder.mkdir(parents=True)
         _write(folder, LabelSet(name, about={"by": by, "created_at": time.time(), "started_from": started_from}))
     except FileExistsError:
-        raise InputError(f"name {name!r}", "there is such a label set already", "Choose another name.") from None
+        raise InputError(
+            Phrase("name {name!r}", name=name), "there is such a label set already", "Choose another name."
+        ) from None
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
@@ -141,7 +145,7 @@ def load(folder: Path) -> LabelSet:
         about = read_json(folder / "labels.json")
         if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
             problem = "labels.json is missing, damaged or of another version"
-            raise InputError(f"label set {folder.name}", problem, "Choose another set, or restore its folder from a backup.")
+            raise InputError(_subject(folder), problem, "Choose another set, or restore its folder from a backup.")
         try:
             table = pd.read_parquet(folder / Path(about["points"]).name)[list(COLUMNS)]
             revision = int(about["revision"])
@@ -202,7 +206,7 @@ def _locked(folder: Path) -> Iterator[None]:
                 lock.unlink(missing_ok=True)
             elif time.monotonic() > deadline:
                 problem = "another session is writing it"
-                raise InputError(f"label set {folder.name}", problem, "Try again in a moment.") from None
+                raise InputError(_subject(folder), problem, "Try again in a moment.") from None
             time.sleep(0.02)
     try:
         yield
@@ -219,12 +223,16 @@ def _age_s(path: Path) -> float:
 
 def _damaged(folder: Path) -> InputError:
     problem = "its points cannot be read"
-    return InputError(f"label set {folder.name}", problem, "Choose another set, or restore its folder from a backup.")
+    return InputError(_subject(folder), problem, "Choose another set, or restore its folder from a backup.")
+
+
+def _subject(folder: Path) -> Phrase:
+    return Phrase("label set {name}", name=folder.name)
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
-    problem = f"it cannot be written ({error.strerror or error})"
-    return InputError(f"label set {folder.name}", problem, "Free some space, or check the permissions of the data folder.")
+    problem = Phrase("it cannot be written ({why})", why=error.strerror or str(error))
+    return InputError(_subject(folder), problem, "Free some space, or check the permissions of the data folder.")
 
 
 # --- a session's work -------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def found_in(
     parts, failures, seconds = [], [], 0.0
     places = labels.places(samples.table)
     for number, row in enumerate(rows):
-        report(number / len(rows), f"{asked.name}: {number + 1} of {len(rows)}")
+        report(number / len(rows), task.tell(Phrase("{name}: {n} of {all}", name=asked.name, n=number + 1, all=len(rows))))
         begin = time.perf_counter()
         try:
             parts.append(asked.find(samples, row, acquisition).assign(row=row))

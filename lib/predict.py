@@ -179,7 +179,10 @@ def _annotate(samples: Samples, clause: str) -> Samples:
 
 
 def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: dict[int, Any]) -> Iterator[dict[int, Samples]]:
-    """Samples of files, some BATCH at a time and alike in shape; reasons of unreadable files go to `outcome`."""
+    """Samples of files, some BATCH at a time and alike in shape and columns; reasons of unreadable files go to `outcome`.
+
+    Were their columns not alike, one that a file lacks would pass for values that are missing.
+    """
     chunk: dict[int, Samples] = {}
     shape: object = None
     for number, bundle in enumerate(files):
@@ -187,7 +190,8 @@ def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: d
         if isinstance(samples, str):
             outcome[number] = samples
             continue
-        new_shape = samples.common, {key: (value.shape[1:], value.dtype) for key, value in samples.inputs.items()}
+        arrays = {key: (value.shape[1:], value.dtype) for key, value in samples.inputs.items()}
+        new_shape = samples.common, arrays, {*samples.table.columns}
         if chunk and (new_shape != shape or sum(map(len, chunk.values())) >= BATCH):
             yield chunk
             chunk = {}

@@ -27,14 +27,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import __version__
-from lib.disk import ROOT, data_dir, home, read_json, write_atomic, write_json
+from lib.disk import ROOT, data_dir, for_browser, home, read_json, write_atomic, write_json
 from lib.task import InputError, Phrase, Samples
 from lib.words import from_plain, plain
 
 __all__ = [
     "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
     "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "create", "data_dir",
-    "default_model", "delete", "explain", "find", "home", "list_runs", "part", "read_json", "restore",
+    "default_model", "delete", "explain", "find", "for_browser", "home", "list_runs", "part", "read_json", "restore",
     "save_predictions", "sets", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 

@@ -327,7 +327,8 @@ def answer(line: str, replies: TextIO) -> None:
         identity, name = request["id"], request["op"]
         if name not in OPERATIONS:
             raise InputError(f"operation {name!r}", "there is no such operation", f"Operations: {', '.join(OPERATIONS)}.")
-        value = OPERATIONS[name](request.get("payload") or {}, _reporter(identity, replies))
+        with runs.for_browser():
+            value = OPERATIONS[name](request.get("payload") or {}, _reporter(identity, replies))
         reply: dict[str, Any] = {"event": "result", "value": value}
         json.dumps(value, allow_nan=False)
     except InputError as error:

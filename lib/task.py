@@ -72,6 +72,10 @@ class Calibration:
     panels: list[Panel] = field(default_factory=list)
 
 
+def unheard(_share: float, _text: str) -> None:
+    """What hears how far a long piece of work is where nobody asked."""
+
+
 class TrainingData(ABC):
     """Batches by number: the same (split, epoch, index) is the same batch on any machine, worker or rank.
 
@@ -116,8 +120,10 @@ class Task(ABC):
     decides: ClassVar[tuple[str, ...]] = ()  # fields of Training that only `certify` uses: they can change after training
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
     finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
+    simulates_piecewise: ClassVar[bool] = False  # whether `simulate_into` holds one sample at a time, not all of them
     facts: Mapping[str, Any] = {}  # of the run at hand: what its TrainingData and `certify` told, as its classes
     language: Language = "en"  # of what users read
+    report: Callable[[float, str], None] = staticmethod(unheard)  # gets the share done of a long read or inspect, and a text
 
     def knowing(self, facts: Mapping[str, Any]) -> Self:
         """This task for the model of one run, with what its data were."""
@@ -130,6 +136,12 @@ class Task(ABC):
         told = copy.copy(self)
         told.language = language
         return told
+
+    def reporting(self, report: Callable[[float, str], None]) -> Self:
+        """This task, telling how far its reading and its looks at samples are."""
+        heard = copy.copy(self)
+        heard.report = report
+        return heard
 
     def say(self, text: str, **values: Any) -> str:
         """An English text of this task in its language, as its own catalogue has it or else the bench's; fields filled."""
@@ -151,6 +163,16 @@ class Task(ABC):
     @abstractmethod
     def simulate(self, config: Config, n: int, rng: np.random.Generator) -> Samples:
         """N simulated samples with their true values in the table."""
+
+    def simulate_into(
+        self, folder: Path, config: Config, n: int, rng: np.random.Generator, on_progress: Callable[[float], None] | None = None
+    ) -> list[Path]:
+        """Write N simulated samples into an existing folder, the same as `write` of `simulate`. Whole or not at all.
+
+        A task whose samples are large makes and writes them one by one and sets `simulates_piecewise`; `on_progress` is called
+        with the finished share, 0 to 1.
+        """
+        return self.write(self.simulate(config, n, rng), folder)
 
     @abstractmethod
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
@@ -180,6 +202,10 @@ class Task(ABC):
         """Samples of files that belong together. Raises InputError."""
         path, name = files[0]
         return self.read(path, acquisition, name)
+
+    def stands_alone(self, name: str) -> bool:
+        """Whether a file of that name holds its samples, so that its copy is one of them; False where it names other files."""
+        return True
 
     @abstractmethod
     def write(self, samples: Samples, folder: Path) -> list[Path]:

@@ -237,6 +237,19 @@ def test_none_overrides_a_suggestion_and_is_only_offered_beside_one(picked: AppT
     assert picked.selectbox(key="picked.label").options == ["none", "grade", "brix"]
 
 
+def test_words_of_an_option_that_come_back_after_the_options_changed_are_that_option() -> None:
+    """A browser sends the words it shows; those of an option that is no longer offered would pass for a typed name."""
+    page = AppTest.from_function(picking, default_timeout=20).run()
+    assert page.selectbox(key="picked.label").options == ["as the file suggests"]
+    page.session_state["offers"] = READ
+    page.session_state["picked.label"] = "as the file suggests"
+    page.run()
+    assert page.session_state["result"] == defaults(Picked)
+    page.session_state["picked:fill"] = {"label": "a name of their own"}
+    page.run()
+    assert page.session_state["result"]["label"] == "a name of their own"
+
+
 def test_without_files_names_can_be_typed_and_a_recipe_fills_them(picked: AppTest) -> None:
     picked.session_state["offers"] = ({"label": (), "extra": ()}, {})
     picked.session_state["picked:fill"] = {"label": "lot", "extra": ["a, b", "c"]}

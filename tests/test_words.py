@@ -22,6 +22,9 @@ from lib import sheet, splits, tasks
 from lib.jobs import slurm
 from lib.jobs.profiles import ClusterProfile
 from lib.task import Task
+from lib.tasks.reflectance import clean_views, sample_views
+from lib.tasks.reflectance import simulate_views as scale_views
+from lib.tasks.reflectance.scale import SWEPT
 from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
 from lib.ui import actions, clean, cluster, columns, context, curves, files, forms, home, look, theme
 from lib.words import LANGUAGES, Phrase, core, english, from_plain, plain, speaker, spoken
@@ -32,7 +35,8 @@ CORE = [
     ROOT / "lib" / f"{name}.py"
     for name in (
         "sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player", "derived", "disk", "export", "model",
-        "recipe", "runs", "train", "lrfinder", "jobs/__init__", "jobs/local",
+        "recipe", "runs", "train", "lrfinder", "jobs/__init__", "jobs/local", "looking", "labels",
+        "drawn",
     )
 ]  # fmt: skip
 PLAYER = ROOT / "lib" / "player.py"  # on pages too
@@ -144,6 +148,7 @@ def task_texts(task: Task) -> set[str]:
     groups = {entry.group for entry in entries} - set(forms.GROUP_TITLES)
     return {
         *(entry.label for entry in entries), *(entry.description for entry in entries), *(group.capitalize() for group in groups),
+        *(entry.empty for entry in entries if entry.empty),
         *(words for words, _ in task.labels.values()), task.title, task.summary, task.input_label, task.output_label,
         task.monitor.name,
     }  # fmt: skip
@@ -159,6 +164,13 @@ def task_names(task: Task) -> set[str]:
 
 
 OWN_TABLES = {
+    "bragg": {"Sum", "f1", "best_f1", "ece", "precision", "recall"},
+    "reflectance": {
+        *(text for texts in clean_views.CHECKS.values() for text in texts),
+        *(text for *texts, _ in clean_views.READINGS.values() for text in texts),
+        *(words for _, words in clean_views.COPY_OF), *map(scale_views.in_words, SWEPT), *sample_views.INSTRUMENT,
+        "train", "validation", "calibration", "test",
+    },
     "spectra": {
         *fluorophores.NAMES, simulate_views.SCATTER, verdicts.PASS, verdicts.TASTE, verdicts.REJECT, verdicts.UNCERTIFIED,
         "train", "validation", "calibration", "test", *sheet_strata.CANDIDATE_TITLES.values(), "candidate", "preprocessing",

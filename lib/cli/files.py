@@ -46,16 +46,17 @@ def simulate(parsed: argparse.Namespace) -> int:
     output: Path = parsed.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output}: it is not an empty folder. Choose one that is, or a new name.")
-    one = task.simulate(config, 1, np.random.default_rng(parsed.seed))
-    size = parsed.n * sum(value.nbytes for value in one.inputs.values())
-    if size > MAX_SIMULATED_BYTES:
-        most = parsed.n * MAX_SIMULATED_BYTES // size
-        raise UsageError(f"--n {parsed.n}: that is {size / 1e9:.1f} GB at once. At most {most}; call it again with other seeds.")
+    if not task.simulates_piecewise:
+        _check_size(task, config, parsed.n, parsed.seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
-        samples = task.simulate(config, parsed.n, np.random.default_rng(parsed.seed))
-        written = task.write(samples, temporary)
+        with tqdm(total=parsed.n, desc="simulating", unit="sample", disable=None) as bar:
+
+            def show(share: float) -> None:
+                bar.update(round(share * parsed.n) - bar.n)
+
+            written = task.simulate_into(temporary, config, parsed.n, np.random.default_rng(parsed.seed), show)
         if output.exists():
             output.rmdir()
         temporary.chmod(0o755)
@@ -66,6 +67,15 @@ def simulate(parsed: argparse.Namespace) -> int:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"{len(written)} files in {output}")
     return OK
+
+
+def _check_size(task: Task, config: Config, n: int, seed: int) -> None:
+    """Raise UsageError where so many samples would not fit into memory together."""
+    one = task.simulate(config, 1, np.random.default_rng(seed))
+    size = n * sum(value.nbytes for value in one.inputs.values())
+    if size > MAX_SIMULATED_BYTES:
+        most = n * MAX_SIMULATED_BYTES // size
+        raise UsageError(f"--n {n}: that is {size / 1e9:.1f} GB at once. At most {most}; call it again with other seeds.")
 
 
 def predict(parsed: argparse.Namespace) -> int:

@@ -27,10 +27,13 @@ def executors() -> Mapping[str, Executor]:
 
 def executor_of(run: Run) -> Executor:
     """The executor of a run: the one its process was started with, else the one it was made for. Raises InputError."""
-    name = str((run.proc() or {}).get("executor") or run.about().get("executor") or "local")
+    return _named(str((run.proc() or {}).get("executor") or run.about().get("executor") or "local"))
+
+
+def _named(name: str) -> Executor:
     if name not in _EXECUTORS:
         raise InputError(
-            Phrase("run {run}", run=run.id),
+            Phrase("executor {name}", name=name),
             Phrase("there is no executor {name!r}", name=name),
             Phrase("Executors: {executors}.", executors=", ".join(_EXECUTORS)),
         )
@@ -39,9 +42,10 @@ def executor_of(run: Run) -> Executor:
 
 def state(run: Run) -> State:
     """What the run says of itself, and whether its process lives: `lost` is a run that never said that it ended."""
-    status, proc = run.status(), run.proc()
+    status = run.status()
     if status.finished:
         return status.state
+    proc = run.proc()
     if proc is not None and (executor := executor_of(run)).alive(run):
         renewed = (status.heartbeat_at or 0.0) >= float(proc.get("submitted_at", 0.0)) - START_S
         return "running" if status.state == "running" and renewed and not executor.waiting(run) else "queued"
@@ -81,7 +85,8 @@ def resume(run: Run) -> None:
 
 
 def _submit(run: Run, resume: bool) -> None:
-    executor = executor_of(run)
+    """To the executor that it was made for, even if it was once started by hand elsewhere."""
+    executor = _named(str(run.about().get("executor") or "local"))
     usable, why = executor.available()
     if not usable:
         raise InputError(Phrase("executor {name}", name=executor.name), why, "Choose another executor.")

@@ -16,7 +16,8 @@ from lib.task import InputError
 
 POLL_S = 5.0  # the cluster is not asked more often than this
 RETRY_S = 20.0  # after it did not answer
-WAIT_S = 12.0  # for the very first answer, when nothing is known yet
+WAIT_S = 12.0  # for the first answer about a job
+PATIENCE_S = 1.0  # for a newer answer; then the old one will do
 FORMAT = "%i|%T|%N|%S|%M|%l|%r"
 ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
@@ -79,14 +80,16 @@ class Queue:
         """Ask if the last answer is too old, or was given before anybody asked for this job."""
         with self.lock:
             age = time.time() - self.asked_at
-            new = job_id not in self.asked and submitted_at < self.asked_at
-            if self.asking is None and (new or not 0 <= age < (RETRY_S if self.trouble else POLL_S)):
+            new = job_id not in self.asked and submitted_at < self.answered_at
+            wait_s = WAIT_S if job_id not in self.asked and self.trouble is None else PATIENCE_S
+            idle = self.asking is None or not self.asking.is_alive()
+            if idle and (new or not 0 <= age < (RETRY_S if self.trouble else POLL_S)):
                 self.asked_at = time.time()
                 self.asking = threading.Thread(target=self._ask, args=(job_id,), name="squeue", daemon=True)
                 self.asking.start()
             asking = self.asking
         if asking is not None:
-            asking.join(0.5 if self.trouble else WAIT_S)
+            asking.join(wait_s)
 
     def _ask(self, job_id: str) -> None:
         began, ids = time.time(), frozenset({*self.watched(), job_id})
@@ -101,7 +104,7 @@ class Queue:
         with self.lock:
             if trouble is None:
                 self.jobs, self.asked, self.answered_at = jobs, ids, began
-            self.trouble, self.asking = trouble, None
+            self.trouble, self.asking, self.asked_at = trouble, None, time.time()  # a slow cluster is not asked more often
 
 
 def ask(ids: Iterable[str]) -> dict[str, Job]:

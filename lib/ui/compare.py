@@ -39,6 +39,10 @@ def compare_section(desk: Desk) -> Dressing:
     reference = _reference(desk)
     rows = _rows(desk, reference) if reference is not None else []
     ready = bool(desk.asked and rows)
+    if reference and not rows:
+        st.caption(t("None of the frames shown is labelled in this set yet."))
+    elif not desk.asked:
+        st.caption(t("Add the finders to compare, one after another."))
     if st.button(t("Compare on {n} frames", n=len(rows)), key=desk.key("compare-go"), type="primary", disabled=not ready):
         payload = desk.payload(rows=rows, finders=desk.asked, labels=reference, output=desk.folder.name)
         st.session_state[desk.key("compare-asked")] = list(desk.asked)

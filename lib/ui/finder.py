@@ -41,7 +41,7 @@ def choose_finder(desk: Desk, *, none: bool = True) -> dict[str, Any] | None:
     config: type[Config] = desk.task.finders[name]
     subject = t("settings of {name}", name=name)
     values = config_form(
-        config, desk.key(f"finder-{name}-{none}"), columns=1, folded=("hidden",), subject=subject, say=desk.task.say
+        config, desk.key(f"finder-{name}-{none}"), columns=1, folded=("hidden", "more"), subject=subject, say=desk.task.say
     )
     return None if values is None else {"name": name, "parameters": values}
 
@@ -56,8 +56,10 @@ def models(desk: Desk) -> dict[str, str]:
 
 
 def finder_title(desk: Desk, name: str) -> str:
-    """What a finder is called: a model by the name of its run."""
-    return models(desk).get(name, name.removeprefix(MODEL)) if name.startswith(MODEL) else desk.task.say(name)
+    """What a finder is called: a model by the name of its run, others by their words among the task's labels."""
+    if name.startswith(MODEL):
+        return models(desk).get(name, name.removeprefix(MODEL))
+    return desk.task.say(desk.task.labels.get(name, (name, ""))[0])
 
 
 def searched(desk: Desk, asked: dict[str, Any]) -> pd.DataFrame | None:

@@ -310,6 +310,8 @@ def _widget(entry: Entry, key: str, value: Any, offer: Offer | None, sliders: bo
 
 def _choice(entry: Entry, key: str, offer: Offer, say: Say) -> Any:
     own = entry.kind == "text"  # the choices are only suggestions, and what is typed is a name
+    shown_as: dict[Any, Any] = st.session_state.setdefault(f"{key}:shown-as", {})
+    st.session_state[key] = _meant(st.session_state[key], offer, shown_as)
     options = list(offer.options)
     if offer.known and "" not in options:
         options.insert(0, "")
@@ -327,7 +329,16 @@ def _choice(entry: Entry, key: str, offer: Offer, say: Say) -> Any:
         return t("{name} (suggested)", name=told) if value == offer.suggested and not offer.known else told
 
     st.session_state[key] = st.session_state[key]  # it stays chosen where the options have changed
-    return st.selectbox(entry.label, [*empty, *options], key=kept(key), help=entry.help, format_func=text, accept_new_options=own)
+    shown_as.update({text(option): option for option in [*empty, *options]})
+    value = st.selectbox(
+        entry.label, [*empty, *options], key=kept(key), help=entry.help, format_func=text, accept_new_options=own
+    )
+    return _meant(value, offer, shown_as)
+
+
+def _meant(value: Any, offer: Offer, shown_as: Mapping[Any, Any]) -> Any:
+    """The option behind words that one was shown as: the browser sends those back as if typed once the options change."""
+    return value if value in offer.options else shown_as.get(value, value)
 
 
 def _picks(entry: Entry, key: str, offer: Offer) -> list[str]:

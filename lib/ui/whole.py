@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import streamlit as st
 
 from lib.task import Task
 from lib.ui.desk import Desk, Dressing, Whole
+from lib.ui.draw import draw_section
 from lib.ui.files import show_failures
 from lib.ui.plate import Sheet
 from lib.ui.words import kept, t
@@ -46,7 +48,7 @@ def receive_whole(desk: Desk, value: dict[str, Any]) -> None:
 
 
 def _picture(desk: Desk) -> Dressing:
-    """The picture that is chosen among those of the run."""
+    """The picture that is chosen among those of the run, perhaps to draw a mask on."""
     if desk.whole is None:
         return Dressing()
     show_failures(desk.whole.failures, shown=2)
@@ -56,4 +58,5 @@ def _picture(desk: Desk) -> Dressing:
         t("Picture"), list(desk.whole.sheets), default=next(iter(desk.whole.sheets)), required=True,
         key=kept(desk.key("whole-picture")), format_func=desk.task.say,
     )  # fmt: skip
-    return Dressing(picture=desk.whole.sheets[name])
+    drawing = st.toggle(t("Draw a mask on it"), key=desk.key("whole-draw"), persist_state="session")
+    return replace(draw_section(desk) if drawing else Dressing(), picture=desk.whole.sheets[name])

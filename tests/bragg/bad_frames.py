@@ -305,3 +305,14 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {  # name: fil
     "empty": ("a.h5", lambda p: p.write_bytes(b""), "is empty"),
     "HDF5 in name alone": ("a.h5", lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(3000)), "damaged HDF5|cut short"),
 }  # fmt: skip
+
+
+def write_bad_files(folder: Path) -> dict[str, Path]:
+    """Each of BAD_FILES in a folder of its own, under a name that no two share; by case."""
+    made = {}
+    for number, (case, (name, write, _)) in enumerate(BAD_FILES.items()):
+        path = folder / str(number) / "named by the user" / f"bad{number}_{name}"
+        path.parent.mkdir(parents=True)
+        write(path)
+        made[case] = path
+    return made

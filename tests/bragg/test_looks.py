@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,3 +135,19 @@ def test_the_shipped_model_marks_what_it_predicts() -> None:
     table, peaks = model.task.whole(model.predict(model.task.parts(one)), one)
     assert len(found) == table["n_peaks"].iloc[0] > 0
     pd.testing.assert_frame_equal(found[["y_px", "x_px"]], peaks[["y_px", "x_px"]])
+
+
+def test_a_written_run_knows_its_spots_when_it_is_read_again(tmp_path: Path) -> None:
+    config = Simulation.model_validate({"height_px": 256, "width_px": 256, "px_size_um": 400.0})
+    run = simulate.simulate_frames(config, 2, np.random.default_rng(1))
+    TASK.write(run, tmp_path)
+    again = TASK.read(tmp_path / "frames.cxi", TASK.Acquisition())
+    for row in range(2):
+        told, made = TASK.true_marks(again, row), TASK.true_marks(run, row)
+        assert told is not None and made is not None and len(told) == len(made) > 0
+        np.testing.assert_allclose(told.to_numpy(), made.to_numpy(), atol=1e-3)
+    (tmp_path / "truth.csv").write_text("place,frame\na,1\n")
+    with pytest.raises(InputError, match="does not hold the columns file, frame"):
+        TASK.true_marks(again, 0)
+    (tmp_path / "truth.csv").unlink()
+    assert TASK.true_marks(again, 0) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import ndtr
 
+from lib.__main__ import main
 from lib.task import InputError, Samples
 from lib.tasks.bragg import background, crystal, detector, files, simulate, simulate_views, spot_shapes, variety, write
 from lib.tasks.bragg.config import SIMULATION_PRESETS, Acquisition, Simulation
@@ -171,6 +173,32 @@ def test_the_water_ring_lies_near_3_angstrom() -> None:
     assert background.water(1 / d).max() == pytest.approx(1, abs=0.05)
 
 
+def test_diffuse_scattering_keeps_the_light_and_has_the_contrast_and_size_asked_for() -> None:
+    config = Simulation(diffuse_share=0.2, diffuse_px=4.0)
+    factor = background.diffuse(config, (512, 512), rng())
+    assert factor.mean() == pytest.approx(1, abs=0.01) and factor.std() == pytest.approx(0.2, rel=0.2)
+    excess = factor - factor.mean()
+    for apart in (2, 4, 8):  # a Gaussian of σ 4 px seen by itself
+        alike = float((excess[apart:] * excess[:-apart]).mean() / excess.var())
+        assert alike == pytest.approx(np.exp(-(apart**2) / (4 * 4.0**2)), abs=0.1)
+
+
+def test_only_a_crystal_scatters_diffusely() -> None:
+    settings = {**DARK, **SMALL, "flat_photons": 400.0, "diffuse_share": 0.5, "spot_photons": 0.0}
+    spread = {}
+    for hit in (0.0, 1.0):
+        values = simulate.simulate_frames(Simulation(**settings, hit_fraction=hit), 1, rng()).inputs["frame"][0]
+        spread[hit] = values.var() / values.mean()
+    assert spread[0.0] == pytest.approx(1, abs=0.05) and spread[1.0] > 10
+
+
+def test_the_direct_beam_lies_at_its_centre_and_passes_the_stop_in_part() -> None:
+    config = Simulation(**{**DARK, "direct_beam_photons": 1e6}, height_px=128, width_px=128, beam_offset_y_px=20)
+    light = background.expected(config, detector.geometry(config), rng())
+    assert light.sum() == pytest.approx(1e6, rel=0.02)
+    assert np.unravel_index(np.argmax(light), light.shape)[0] == pytest.approx(63.5 + 20, abs=0.6)
+
+
 def test_the_beam_stop_takes_light_and_is_masked_when_asked() -> None:
     settings = {**SMALL, "beamstop_mm": 6.0, "beamstop_leak": 0.0, "flat_photons": 50.0, "hit_fraction": 0.0, "psf_px": 0.0}
     for masked in (False, True):
@@ -320,6 +348,44 @@ def test_what_is_written_reads_back_the_same(tmp_path: Path, name: str) -> None:
     assert len(truth) == sum(map(len, samples.table["true_y_px"]))
     assert truth["y_px"][truth["frame"] == 1].to_numpy() == pytest.approx(samples.table["true_y_px"][1])
     assert set(truth["file"]) == {"frames.cxi"}
+
+
+@pytest.mark.parametrize("name", ["Pilatus 300K", "0.15 m, 7 keV"])
+def test_frames_written_as_they_are_made_are_those_written_at_once(tmp_path: Path, name: str) -> None:
+    config = Simulation(**SIMULATION_PRESETS[name])
+    once, pieces = tmp_path / "once", tmp_path / "pieces"
+    once.mkdir(), pieces.mkdir()
+    shares: list[float] = []
+    told = write.write_cxi(simulate.simulate_frames(config, 3, rng()), once)
+    made = write.write_simulated(config, 3, rng(), pieces, shares.append)
+    assert [p.name for p in made] == [p.name for p in told] and shares == pytest.approx([1 / 3, 2 / 3, 1])
+    assert sorted(p.name for p in pieces.iterdir()) == sorted(p.name for p in made)
+    for a, b in zip(told, made, strict=True):
+        if a.suffix == ".cxi":
+            first, second = (list(files.frames_of(files.read(p, Acquisition()))) for p in (a, b))
+            assert all((x.pixels == y.pixels).all() and (x.mask == y.mask).all() for x, y in zip(first, second, strict=True))
+            assert first[0].geometry.wavelength_angstrom == second[0].geometry.wavelength_angstrom
+        else:
+            assert a.read_text() == b.read_text()
+
+
+def test_the_command_writes_runs_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.cli.files.MAX_SIMULATED_BYTES", 1000)
+    small = ["height_px=64", "width_px=64", "px_size_um=1000"]
+    assert main(["simulate", "bragg", "--n", "5", "--output", str(tmp_path / "run"), "--set", *small]) == 0
+    assert len(files.read(tmp_path / "run" / "frames.cxi", Acquisition())) == 5
+
+
+def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    peaks = []
+    for n in (2, 2, 20):  # once to compile what has to be
+        folder = tmp_path / f"{len(peaks)}"
+        folder.mkdir()
+        tracemalloc.start()
+        write.write_simulated(Simulation(**SMALL), n, rng(), folder)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < peaks[1] + 2 * 256 * 256 * 4
 
 
 def test_a_flat_detectors_file_says_all_without_a_geometry_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from playwright.sync_api import expect
 
 from lib import tasks
+from tests.bragg.bad_frames import BAD_FILES, write_bad_files
 from tests.e2e.session import Session
 
 EXAMPLE = tasks.get("bragg").example()[0]
@@ -40,6 +42,21 @@ def test_a_file_without_frames_is_named_and_the_others_go_on(tab: Session, tmp_p
     tab.sees("no frames 'ü'.h5", timeout_s=120)
     tab.sees("Download everything", timeout_s=120)
     assert "6 of 7 predicted" in tab.drawn().text()
+
+
+def test_every_broken_file_is_named_with_its_reason(tab: Session, tmp_path: Path) -> None:
+    bad = write_bad_files(tmp_path)
+    tab.open("bragg-predict").upload(EXAMPLE, *bad.values()).settle().press("Predict", exact=True)
+    tab.sees("Download everything", timeout_s=180)
+    tab.unfold("more files that could not be read")
+    text = tab.drawn().text()
+    lines = text.splitlines()
+    alone = {"symbolic link leading outside"}  # an upload has no links: what the file points to is not there
+    lost = [
+        case for case, path in bad.items()
+        if not any(path.name in line and (case in alone or re.search(BAD_FILES[case][2], line)) for line in lines)
+    ]  # fmt: skip
+    assert lost == [] and f"6 of {6 + len(bad)} predicted" in text
 
 
 def test_a_frame_is_looked_into_and_a_finder_marks_it(tab: Session) -> None:

@@ -191,7 +191,9 @@ def test_finders_are_compared_and_the_worst_frame_looked_at(looking: Session, do
     looking.sees("Frames, the worst first")
 
 
-def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_one(looking: Session) -> None:
+def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_one(
+    looking: Session, dots: tuple[Server, list[np.ndarray]]
+) -> None:
     held = "() => [...globalThis.lightbenchPlates.slots.values()].every(token => globalThis.lightbenchPlates.plates.has(token))"
     canvas = looking.page.locator(".plate canvas")
     looking.press("Next").settle()
@@ -199,6 +201,19 @@ def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_on
     pick(looking, "Whole run")
     looking.press("Gather 4 frames")
     looking.sees("Sum of 4 frames")
+    expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
+    looking.page.get_by_text("Draw a mask on it").click()
+    looking.settle()
+    looking.page.mouse.move(*place(looking, 60, 70))
+    looking.page.mouse.down()
+    looking.page.mouse.move(*place(looking, 69, 99), steps=4)
+    looking.page.mouse.up()
+    looking.settle()
+    looking.fill("Name of the mask", "on the whole run")
+    looking.press("Save and use the mask").settle()
+    looking.sees("Saved as")
+    with h5py.File(dots[0].home / "data" / "dots" / "masks" / "on the whole run.h5") as file:
+        assert not file["mask"][60:70, 70:100].any()
     expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
     pick(looking, "Find")
     expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")

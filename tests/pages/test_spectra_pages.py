@@ -130,6 +130,16 @@ def test_bad_tables_are_named_and_the_good_one_is_there(open_spectra: Open, tmp_
     assert page.metric[0].value.endswith("of 8")
 
 
+@pytest.mark.parametrize("case", tables.BAD_SETS)
+def test_files_that_do_not_fit_together_are_told_and_cost_no_other(case: str, open_spectra: Open, tmp_path: Path) -> None:
+    spoil, words = tables.BAD_SETS[case]
+    tables.write_original(tmp_path / "set")
+    spoil(tmp_path / "set")
+    files = [(path.name, path.read_bytes(), "") for path in sorted((tmp_path / "set").iterdir())]
+    page = read_files(open_spectra("clean"), [*files, some_table(tmp_path / "good", 8)])
+    assert plain(words) in texts(page) and page.metric[0].value.endswith("of 8")
+
+
 def test_tables_of_other_axes_are_not_mixed(open_spectra: Open, tmp_path: Path) -> None:
     other = tables.generic().to_csv(index=False).encode()
     page = read_files(open_spectra("clean"), [some_table(tmp_path, 8), ("other.csv", other, "")])

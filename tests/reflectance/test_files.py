@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from lib import cleaning, tasks
 from lib.task import InputError, Samples
 from lib.tasks.reflectance import files, kept
 from lib.tasks.reflectance.config import CHANNELS, TRUE
@@ -406,6 +407,45 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     kept_set = files.write(back.take([0, 2]), tmp_path / "kept")  # read from files: its table is no truth of a simulation
     assert [path.name for path in kept_set] == ["a.png", "c d.png", "targets.csv"]
     np.testing.assert_array_equal(files.read(tmp_path / "kept", NOTHING).inputs["image"], images[[0, 2]])
+
+
+def test_a_kept_set_of_simulated_pictures_never_counts_as_measured(tmp_path: Path) -> None:
+    """Whatever the table is called later: what is simulated says so itself, and its pigment stays with it."""
+    table = pd.DataFrame({"file": ["a.png", "b.png"], "note": "", "specimen": ["s1", "s2"], "kind": "morpho", "nm_per_px": 25.0,
+                          "pigment": ["none", "ommochrome"], "lamina_nm": [190.0, 200.0]})  # fmt: skip
+    known = pd.DataFrame(expected(2), columns=TARGETS)
+    simulated = Samples({"image": np.stack([micrograph(0), micrograph(1)])}, pd.concat([table, known], axis=1))
+    files.write(simulated, tmp_path / "out")
+    first = files.read(tmp_path / "out", NOTHING)
+    files.write(first.take([1]), tmp_path / "kept")
+    (tmp_path / "kept" / "targets.csv").rename(tmp_path / "kept" / "mine.csv")
+    for samples, pigments in ((first, ["none", "ommochrome"]), (files.read(tmp_path / "kept", NOTHING), ["ommochrome"])):
+        assert samples.table["simulated"].all() and list(samples.table["pigment"]) == pigments
+    measured = read_lab(lab(tmp_path / "lab"))
+    assert not measured.table["simulated"].any()
+    files.write(measured, tmp_path / "again")
+    assert "simulated" not in (tmp_path / "again" / "targets.csv").read_text()
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
+    table = lab(tmp_path / "lab")
+    heard: list[tuple[float, str]] = []
+    pictures = [(path, path.name) for path in sorted(table.parent.glob("*.png"))]
+    task = tasks.get("reflectance").reporting(lambda share, text: heard.append((share, text)))
+    task.read_bundle([(table, table.name), *pictures], NOTHING)
+    assert heard == [(k / 4, f"{k + 1} of 4: {k}.png") for k in range(4)]
+
+
+def test_a_table_is_never_kept_without_its_pictures(tmp_path: Path) -> None:
+    """A set of one picture that its table finds in another folder: a copy of the table alone would name nothing."""
+    table = lab(tmp_path / "lab", rows=1)
+    moved = (tmp_path / "tables").mkdir() or table.rename(tmp_path / "tables" / "targets.csv")
+    how, task = Acquisition(image_folder=str(tmp_path / "lab")), tasks.get("reflectance")
+    seen = cleaning.inspect(task, [(moved, moved.name)], how, lambda _share, _text: None)
+    assert seen.samples is not None
+    kept_files = cleaning.write_kept(task, seen.samples, np.array([True]), seen.raw, "{}", tmp_path / "kept")
+    assert [path.name for path in kept_files] == ["0.png", "recipe.json", "targets.csv"]
+    assert len(files.read(tmp_path / "kept", NOTHING)) == 1
 
 
 def test_notes_are_told_in_the_readers_language(tmp_path: Path) -> None:

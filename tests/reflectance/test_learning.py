@@ -11,8 +11,9 @@ import pytest
 
 from lib.task import InputError, Samples
 from lib.tasks.reflectance import augment, baselines, demo, score, sources
+from lib.tasks.reflectance.columns import GEOMETRY, geometry_of
 from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX, TRUE
-from lib.tasks.reflectance.data import GEOMETRY, Images, geometry_of
+from lib.tasks.reflectance.data import Images
 from lib.tasks.reflectance.training import TRAINING_PRESETS, Training
 from lib.words import english
 from tests.reflectance.small import grating, gratings

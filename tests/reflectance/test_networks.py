@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lib.tasks.reflectance import classical, families, learning, networks, original, trial
+from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
-from lib.tasks.reflectance.data import GEOMETRY as TOLD
 from lib.tasks.reflectance.fingerprint import FEATURES, Fingerprint, fingerprints
 from lib.tasks.reflectance.fourier import Magnitude, PolarSpectrum, frequencies
-from lib.tasks.reflectance.networks import GEOMETRY, Reader, build_polar, mean_and_spread
+from lib.tasks.reflectance.networks import Reader, build_polar, mean_and_spread
 from lib.tasks.reflectance.training import Training
 from tests.reflectance.small import grating
 
@@ -23,10 +23,6 @@ def inputs() -> dict[str, torch.Tensor]:
 
 def as_images(*pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures).astype(np.float32)) / 255
-
-
-def test_network_and_table_name_the_same_geometry() -> None:
-    assert GEOMETRY == TOLD
 
 
 # --- Fourier images ---------------------------------------------------------------------------------------------------

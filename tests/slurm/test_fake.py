@@ -60,6 +60,7 @@ def fakes(slurm: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (folder / name).symlink_to(next(p for p in (Path("/usr/bin", name), Path("/bin", name)) if p.exists()))
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(queue, "POLL_S", 0.0)
+    monkeypatch.setattr(queue, "PATIENCE_S", 12.0)
     return Fakes(folder)
 
 
@@ -189,9 +190,16 @@ def test_accounting_is_asked_for_what_squeue_forgot(fakes: Fakes) -> None:
     assert jobs.state(run) == "cancelled"
 
 
+def test_a_job_younger_than_the_last_answer_is_queued(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "POLL_S", 60.0)
+    fakes.say("squeue", "11|RUNNING|n1|1795320667|0:10|10:00|None")
+    assert jobs.SLURM.queue.job("11", 0.0) is not None
+    run = submitted(fakes)
+    assert jobs.state(run) == "queued" and len(fakes.calls("squeue")) == 1
+
+
 def test_a_forgotten_job_is_lost_unless_its_heart_beats(fakes: Fakes) -> None:
     run = submitted(fakes)
-    assert jobs.state(run) == "queued", "younger than the queue's answer"
     long_ago(run)
     fakes.say("squeue", complains="slurm_load_jobs error: Invalid job id specified", status=1)
     fakes.say("sacct", complains="Slurm accounting storage is disabled", status=1)

@@ -124,3 +124,8 @@ def test_a_shell_that_cannot_load_its_modules_says_so(tmp_path: Path) -> None:
         batch_script(tmp_path, "x", WORDS, ClusterProfile(python="python", prologue="module load nowhere || exit 3"))
     )
     assert subprocess.run(["bash", str(script)], capture_output=True, check=False).returncode == 3
+
+
+def test_every_setting_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    assert [name for name in ClusterProfile.model_fields if f"| `{name}` |" not in page] == []

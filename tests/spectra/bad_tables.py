@@ -86,6 +86,32 @@ def full_table() -> SpectraTable:
     return SpectraTable((*channels, raman), rows)
 
 
+# --- sets of files that do not fit together ---------------------------------------------------------------------------
+def _other_samples(folder: Path) -> None:
+    channel_frame("425", 5).to_csv(folder / "EX_425_2018.txt", sep="\t", index=False)
+
+
+def _repeated(folder: Path) -> None:
+    channel_frame("277").assign(sequence=[*KEYS[:5], KEYS[0]]).to_csv(folder / "EX_277_2018.txt", sep="\t", index=False)
+
+
+def _short_axis(folder: Path) -> None:
+    channel_frame("380").drop(columns=["295", "296"]).to_csv(folder / "EX_380_2018.txt", sep="\t", index=False)
+
+
+def _twin(folder: Path) -> None:
+    (folder / "EX_277_2019.txt").write_bytes((folder / "EX_277_2018.txt").read_bytes())
+
+
+BAD_SETS: dict[str, tuple[Callable[[Path], None], str]] = {  # what is done to the fluorimeter's files, words of the refusal
+    "a channel file missing": (lambda folder: (folder / "EX_425_2018.txt").unlink(), "EX_425….txt: is missing"),
+    "a channel of other samples": (_other_samples, "EX_425_2018.txt: lacks 1 samples"),
+    "sequence twice": (_repeated, "EX_277_2018.txt: has 1 repeated values of 'sequence'"),
+    "a channel of another axis": (_short_axis, "from 297 to 740 nm"),
+    "two files of one channel": (_twin, "so does EX_277_2018.txt"),
+}
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def _csv(frame: pd.DataFrame, **how: object) -> bytes:
     return frame.to_csv(index=False, **how).encode()

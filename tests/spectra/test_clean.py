@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -181,18 +179,6 @@ def test_limits_are_kept_and_what_is_beyond_is_removed():
     assert flags["max_negative_percent"].tolist() == [False, True, False]
     assert flags["drop_duplicates"].tolist() == [False, True, False]
     assert not clean.flag(readings, Rules(drop_duplicates=False))["drop_duplicates"].any()
-
-
-def test_flags_of_sixty_thousand_samples_take_no_time():
-    n = 60_000
-    readings = pd.concat([clean.inspect(simulated(20))] * (n // 20), ignore_index=True)
-    rules = Rules(measured_from="2019-06-01", drop_vr1=True, inspector_only=True)
-    best = np.inf
-    for _ in range(3):
-        begin = time.perf_counter()
-        clean.flag(readings, rules)
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.1
 
 
 @pytest.mark.parametrize("as_text", [False, True])

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lib import runs
 from lib.__main__ import main
 from tests.spectra import bad_tables as tables
-from tests.spectra.test_task import NOTHING_DROPPED, original_set, population, write_bad_tables, written
+from tests.spectra.test_task import BAD_TRAININGS, NOTHING_DROPPED, original_set, population, write_bad_tables, written
 
 Capture = pytest.CaptureFixture[str]
 TINY = ["--preset", "PLS-DA", "--set", "threads=1", "accelerator=cpu", "channels=277,380,425"]
@@ -117,6 +118,45 @@ def test_clean_reads_the_fluorimeters_files_of_an_archive(tmp_path: Path, capsys
     assert call(*line) == 0, capsys.readouterr().err
     assert "6 of 6 samples kept" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"spectra.parquet", "recipe.json"}
+
+
+@pytest.mark.parametrize("case", tables.BAD_SETS)
+def test_files_that_do_not_fit_together_are_not_cleaned(case: str, tmp_path: Path, capsys: Capture) -> None:
+    spoil, words = tables.BAD_SETS[case]
+    original_set(tmp_path / "set")
+    spoil(tmp_path / "set")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+    assert call("clean", "spectra", "--input", tmp_path / "set", "--output", tmp_path / "kept") == 1
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said and not (tmp_path / "kept").exists()
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "set").iterdir()}
+
+
+@pytest.mark.parametrize("case", BAD_TRAININGS)
+def test_a_table_that_cannot_be_trained_on_says_why(case: str, bench: Path, tmp_path: Path, capsys: Capture) -> None:
+    columns, options, words = BAD_TRAININGS[case]
+    frame = tables.generic(24).assign(**{"specimen": [f"s{k}" for k in range(24)], **columns})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    asked = {"data": tmp_path / "table.csv", "column": "class", "kind": "AVA", "of": "class", "channels": "", **options}
+    typed = [f"{key}={','.join(value) if isinstance(value, list) else value}" for key, value in asked.items()]
+    assert call("train", "spectra", *TINY, *typed) == 1
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_unknown_labels_and_a_missing_tabular_column_are_told(bench: Path, tmp_path: Path, capsys: Capture) -> None:
+    train, new = (tables.generic(n).assign(brix=np.arange(n) + 0.5) for n in (60, 4))
+    train.assign(specimen=[f"s{k}" for k in range(60)]).to_csv(tmp_path / "train.csv", index=False)
+    asked = ("column=class", "kind=AVA", "channels=", "tabular=brix", "model=compact CNN", "epochs=1", "width=4")
+    assert call("train", "spectra", "--name", "with brix", *TINY, f"data={tmp_path / 'train.csv'}", *asked) == 0
+    new.assign(**{"class": ["a", "c", "", "b"]}).to_csv(tmp_path / "new.csv", index=False)
+    new.drop(columns="brix").to_csv(tmp_path / "without.csv", index=False)
+    line = ["predict", "spectra", "--model", "with brix", "--output", tmp_path / "out", "--input"]
+    assert call(*line, tmp_path / "new.csv", tmp_path / "without.csv") == 1
+    assert "without.csv: lacks the column 'brix', which this model takes beside the spectra" in capsys.readouterr().err
+    notes = predictions(tmp_path / "out").query("file == 'new.csv'")["note"].fillna("")
+    assert notes.str.contains("class not known to the model").tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -208,19 +207,6 @@ def test_area_counts_ties_half_and_leaves_out_absent_classes() -> None:
     p = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.2, 0.8, 0.0]])
     found = verdicts.areas(np.array([0, 1, 1]), p)
     assert found[0] == pytest.approx(0.75) and found[1] == pytest.approx(0.75) and np.isnan(found[2])
-
-
-def test_score_is_fast_enough_for_the_bootstrap() -> None:
-    rng = np.random.default_rng(2)
-    outputs, samples = draw(12_000, 15, rng)
-    facts = facts_of(15)
-    predicted, truth = verdicts.decode(outputs, samples, facts), verdicts.truth(samples, facts)
-    taken = []
-    for _ in range(5):
-        started = time.process_time()
-        verdicts.score(predicted, truth)
-        taken.append(time.process_time() - started)
-    assert min(taken) < 0.1
 
 
 # --- certify ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Bragg(Task):
     output_label = "peak positions, intensities and hits"
     icon = ":material/flare:"
     suffixes = SUFFIXES
+    simulates_piecewise = True
     monitor = Metric("average_precision", "", "max")
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {
         "n_peaks": ("Peaks", ""), "is_hit": ("Hit", ""), "frame": ("Frame", ""), "in_domain": ("Like the training", ""),
@@ -52,6 +53,15 @@ class Bragg(Task):
 
         assert isinstance(config, Simulation)
         return simulate.simulate_frames(config, n, rng)
+
+    def simulate_into(
+        self, folder: Path, config: Config, n: int, rng: np.random.Generator, on_progress: Callable[[float], None] | None = None
+    ) -> list[Path]:
+        """One CXI run and truth.csv, each frame written as it is made."""
+        from lib.tasks.bragg import write
+
+        assert isinstance(config, Simulation)
+        return write.write_simulated(config, n, rng, folder, on_progress)
 
     def simulation_panels(self, config: Config, rng: np.random.Generator) -> list[Panel]:
         """One frame with its spots and rings, its radial profile, and how strong its spots are."""
@@ -154,6 +164,13 @@ class Bragg(Task):
 
         assert isinstance(config, Finder)
         return looks.find(files.frame_at(samples, row), config)
+
+    def true_marks(self, samples: Samples, row: int) -> pd.DataFrame | None:
+        """The spots of a simulated frame, of the samples themselves or of the table beside their file."""
+        from lib.tasks.bragg import looks
+
+        known = super().true_marks(samples, row)
+        return looks.true_marks(samples, row) if known is None else known
 
     def compare_marks(self, found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
         """Precision, recall and F1 within 2 px."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
 from scipy.ndimage import zoom
 
 from lib.tasks.bragg.config import Simulation
 from lib.tasks.bragg.geometry import Geometry
 
-# Hexagonal ice: d in Å and relative height of the powder rings (Dowell & Rinfret 1960, Nature 188, 1144; as used for ice-ring
-# diagnosis by Thorn et al. 2017, Acta Cryst. D73, 729).
+# Hexagonal ice, P6₃/mmc, a = 4.498, c = 7.338 Å: d in Å of its powder rings and their height Σ|F|²/q² over all reflections of a
+# ring, of oxygen at z = 0.0622 (Goto, Hondoh & Mae 1990, J. Chem. Phys. 93, 1412) with B = 2 Å².
 ICE_RINGS = (
-    (3.897, 1.0), (3.669, 0.55), (3.441, 0.85), (2.671, 0.2), (2.249, 0.5), (2.072, 0.4), (1.948, 0.05), (1.918, 0.25),
-    (1.883, 0.2), (1.721, 0.07), (1.524, 0.1), (1.473, 0.06), (1.444, 0.06), (1.367, 0.08),
+    (3.895, 1.0), (3.669, 0.57), (3.441, 0.61), (2.671, 0.32), (2.249, 0.69), (2.072, 0.64), (1.948, 0.1), (1.917, 0.37),
+    (1.883, 0.07), (1.72, 0.06), (1.524, 0.16), (1.472, 0.05), (1.444, 0.04), (1.373, 0.1), (1.366, 0.04),
 )  # fmt: skip
 TABLE_POINTS = 4096
 RING_SECTORS = 180
 JET_REFERENCE_PX = 20.0
 JET_WIDTH_RAD = 0.03
 PENUMBRA_PX = 1.5
+BEAM_SIGMA_PX = 1.0  # of the direct beam, beside its own size
 TEXTURE_PX = 48  # distance of the points between which slow changes are smooth
 
 
@@ -69,6 +71,8 @@ def expected(config: Simulation, where: Geometry, rng: np.random.Generator) -> n
     jet = np.array([config.jet_photons, np.deg2rad(config.jet_deg), JET_WIDTH_RAD, JET_REFERENCE_PX])
     light = _light(y_px, x_px, distance_px, smooth, uneven, sectors, config.wavelength_angstrom, config.polarisation, jet)
     light += np.float32(config.flat_photons)
+    if config.direct_beam_photons:
+        _add_direct_beam(light, y_px, x_px, config)
     if config.tilt or config.texture:
         light *= _slow_changes(config, where.shape, rng)
     light[np.isnan(y_px)] = 0
@@ -121,6 +125,33 @@ def _slow_changes(config: Simulation, shape: tuple[int, int], rng: np.random.Gen
         coarse = rng.normal(0, config.texture, [size // TEXTURE_PX + 4 for size in shape]).astype(np.float32)
         factor += zoom(coarse, TEXTURE_PX, order=1)[: shape[0], : shape[1]]
     return np.maximum(factor, 0)
+
+
+def _add_direct_beam(light: np.ndarray, y_px: np.ndarray, x_px: np.ndarray, config: Simulation) -> None:
+    """Add what of the beam is not scattered, in place: a Gaussian of the beam's size at its centre."""
+    variance = (config.beam_size_um / config.px_size_um) ** 2 + config.psf_px**2 + BEAM_SIGMA_PX**2
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(y_px) < 30) & (np.abs(x_px) < 30)
+    power = (y_px[near] ** 2 + x_px[near] ** 2) / (2 * variance)
+    light[near] += config.direct_beam_photons / (2 * np.pi * variance) * np.exp(-power)
+
+
+def diffuse(config: Simulation, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """float32 factors (H, W) of mean 1 by which a crystal's disorder modulates the light between its spots.
+
+    Where molecules move independently the pattern is that of single ones (Wall, Ealick & Gruner 1997, PNAS 94, 6180): continuous,
+    with features as large as a molecule is small, and intensities exponentially distributed (Chapman et al. 2017, J. Appl. Cryst.
+    50, 1084). `diffuse_share` is its contrast. Motions along one direction stretch the features.
+    """
+    angle = rng.uniform(0, np.pi)
+    v, u = fftfreq(shape[0])[:, None].astype(np.float32), rfftfreq(shape[1])[None, :].astype(np.float32)
+    across, along = u * np.sin(angle) - v * np.cos(angle), u * np.cos(angle) + v * np.sin(angle)
+    wide = config.diffuse_px * np.sqrt(2)  # of the amplitude, of which the intensity is the square
+    passed = np.exp(-2 * (np.pi * wide) ** 2 * (across**2 + (config.diffuse_stretch * along) ** 2))
+    fields = [irfft2(rfft2(rng.standard_normal(shape, np.float32)) * passed, shape) for _ in range(2)]
+    strength = fields[0] ** 2 + fields[1] ** 2
+    factor: np.ndarray = np.maximum(1 + config.diffuse_share * (strength / strength.mean() - 1), 0).astype(np.float32)
+    return factor
 
 
 def transmission(config: Simulation, where: Geometry) -> np.ndarray | None:

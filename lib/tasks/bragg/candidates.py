@@ -22,6 +22,7 @@ SPOT_SIGMA = 2.0  # pixels of a spot stand out by that much
 MOST = 4096  # per frame, the strongest ones: a crystal gives some hundred
 COLUMNS = ("y_px", "x_px", "intensity", "snr", "n_pixels", "max_value", "background", "sigma")
 NOISE_PIXELS = 20_000  # so many, spread over the frame, tell the noise
+NOISE_RANGE = (0.8, 5.0)  # of its width; where photons are rare, most of the filter's values are alike
 NOISE_QUANTILES = (0.16, 0.5)  # their distance is one standard deviation of a normal distribution
 
 
@@ -43,36 +44,40 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame in units of its noise, and how far a spot at each pixel would stand out (H, W)."""
+    """A frame's readings, and the frame in units of its noise."""
 
+    pixels: np.ndarray
     white: zmap.Whitened
-    strength: np.ndarray
     noise: float  # width of the matched filter's noise
 
     def places(self, least: float = LEAST) -> np.ndarray:
         """(n, 2) int: the pixels that stand out, strongest first."""
-        rows, columns = _peaks(self.strength, self.white.known, least, APART_PX)
-        order = np.argsort(-self.strength[rows, columns], kind="stable")[:MOST]
+        strength = self.white.strength
+        rows, columns = _peaks(strength, self.white.known, least * self.noise, APART_PX)
+        order = np.argsort(-strength[rows, columns], kind="stable")[:MOST]
         return np.stack([rows[order], columns[order]], axis=1)
 
     def at(self, place: np.ndarray) -> Candidates:
         """What stands at the pixels of place (n, 2), whatever it is; those outside the frame are moved to its border."""
+        columns, patch, context = self.told(place)
+        return Candidates(pd.DataFrame(columns), patch, context)
+
+    def told(self, place: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """The parts of `at`: columns of its table, patch, context."""
         white = self.white
         place = np.clip(np.rint(place), 0, np.array(white.z.shape) - 1).astype(np.int64)
-        measured = _measure(white.z, white.known, white.mean, white.sigma, place, SPOT_SIGMA, HALF_PATCH_PX)
-        peak = self.strength[place[:, 0], place[:, 1]]
-        table = pd.DataFrame(measured, columns=[*COLUMNS]).assign(row_px=place[:, 0], column_px=place[:, 1])
+        background = read_blocks(white.mean, white.sigma, place)
+        measured = _measure(self.pixels, white.z, white.known, background, place, SPOT_SIGMA, HALF_PATCH_PX)
+        peak = white.strength[place[:, 0], place[:, 1]] / np.float32(self.noise)
         context = np.stack([np.arcsinh(peak), np.full(len(peak), np.log(self.noise))], axis=1).astype(np.float32)
-        return Candidates(table, patches(white, place), context)
+        columns = {name: measured[:, k] for k, name in enumerate(COLUMNS)}
+        return {**columns, "row_px": place[:, 0], "column_px": place[:, 1]}, patches(white, place), context
 
 
 def see(frame: Frame) -> Seen:
     """The frame, whitened and filtered."""
     white = zmap.whiten(frame)
-    strength = zmap.matched(white)
-    noise = noise_width(strength, white.known)
-    strength /= np.float32(noise)
-    return Seen(white, strength, noise)
+    return Seen(np.ascontiguousarray(frame.pixels, np.float32), white, noise_width(white.strength, white.known))
 
 
 def find(frame: Frame) -> Candidates:
@@ -86,17 +91,17 @@ def samples_at(frame: Frame, seen: Seen, place: np.ndarray, proposed: np.ndarray
 
     Columns beside COLUMNS: where it is, its resolution, and of the whole frame what tells whether a model knows its kind.
     """
-    found = seen.at(place)
-    y, x = found.table["y_px"].to_numpy(), found.table["x_px"].to_numpy()
-    megapixels = max(1, int(frame.mask.sum())) / 1e6
-    table = found.table.assign(
-        file=frame.file, frame=frame.number, note="", proposed=proposed,
-        resolution_angstrom=frame.geometry.resolution_angstrom(y, x), noise=seen.noise,
-        per_mpx=n_candidates / megapixels, megapixels=megapixels,
-        beside_gap=found.patch[:, 1, GAP_LOW:GAP_HIGH, GAP_LOW:GAP_HIGH].min(axis=(1, 2)) < 1,
-    )  # fmt: skip
-    table = table.astype(dict.fromkeys(table.select_dtypes("float64"), np.float32))  # there are hundreds in every frame
-    return Samples({"patch": found.patch, "context": found.context}, table)
+    columns, patch, context = seen.told(place)
+    n, megapixels = len(patch), max(1, int(np.count_nonzero(frame.mask))) / 1e6
+    around = patch[:, 1, GAP_LOW:GAP_HIGH, GAP_LOW:GAP_HIGH]
+    frame_alike = {"noise": seen.noise, "per_mpx": n_candidates / megapixels, "megapixels": megapixels}
+    columns |= {
+        "file": np.full(n, frame.file, object), "frame": np.full(n, frame.number), "note": np.full(n, "", object),
+        "proposed": proposed, "resolution_angstrom": frame.geometry.resolution_angstrom(columns["y_px"], columns["x_px"]),
+        **{name: np.full(n, value) for name, value in frame_alike.items()}, "beside_gap": around.min(axis=(1, 2)) < 1,
+    }  # fmt: skip
+    small = {name: values.astype(np.float32) if values.dtype == np.float64 else values for name, values in columns.items()}
+    return Samples({"patch": patch, "context": context}, pd.DataFrame(small))  # there are hundreds of rows in every frame
 
 
 def nothing(file: str, number: int, note: str) -> Samples:
@@ -116,13 +121,14 @@ def noise_width(strength: np.ndarray, known: np.ndarray) -> float:
     if not values.size:
         return 1.0
     low, middle = np.quantile(values, NOISE_QUANTILES)
-    return float(np.clip(middle - low, 0.5, 5.0))
+    return float(np.clip(middle - low, *NOISE_RANGE))
 
 
 def patches(white: zmap.Whitened, place: np.ndarray) -> np.ndarray:
     """float32 (n, 2, 15, 15) around each pixel of place (n, 2): asinh z, and 1 where it is known; beyond the border 0."""
     out = np.zeros((len(place), 2, PATCH_PX, PATCH_PX), np.float32)
     _cut(white.z, white.known, place, HALF_PATCH_PX, out)
+    np.arcsinh(out[:, 0], out=out[:, 0])
     return out
 
 
@@ -137,7 +143,7 @@ def _cut(z: Any, known: Any, place: Any, half: int, out: Any) -> None:
             for dx in range(-half, half + 1):
                 x = place[i, 1] + dx
                 if 0 <= x < width and known[y, x]:
-                    out[i, 0, dy + half, dx + half] = np.arcsinh(z[y, x])
+                    out[i, 0, dy + half, dx + half] = z[y, x]
                     out[i, 1, dy + half, dx + half] = 1.0
 
 
@@ -165,7 +171,23 @@ def _peaks(strength: Any, known: Any, least: float, apart: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _measure(z: Any, known: Any, mean: Any, sigma: Any, place: Any, least: float, half: int) -> Any:
+def read_blocks(mean: Any, sigma: Any, place: Any) -> Any:
+    """Background and noise (n, 2) at the pixels of place (n, 2), linear between the centres of the blocks of `zmap`."""
+    out = np.zeros((place.shape[0], 2))
+    for i in range(place.shape[0]):
+        v = min(max((place[i, 0] + 0.5) / zmap.BLOCK_PX - 0.5, 0.0), mean.shape[0] - 1.0)
+        u = min(max((place[i, 1] + 0.5) / zmap.BLOCK_PX - 0.5, 0.0), mean.shape[1] - 1.0)
+        row, column = min(int(v), mean.shape[0] - 1), min(int(u), mean.shape[1] - 1)
+        below, right = min(row + 1, mean.shape[0] - 1), min(column + 1, mean.shape[1] - 1)
+        for k, blocks in enumerate((mean, sigma)):
+            upper = blocks[row, column] + (u - column) * (blocks[row, right] - blocks[row, column])
+            lower = blocks[below, column] + (u - column) * (blocks[below, right] - blocks[below, column])
+            out[i, k] = upper + (v - row) * (lower - upper)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _measure(pixels: Any, z: Any, known: Any, background: Any, place: Any, least: float, half: int) -> Any:
     """COLUMNS of each place: of the pixels that are joined to it, each no higher than the one before, and stand out.
 
     Going only downhill keeps a spot apart from its neighbour. The 3 × 3 pixels around always count.
@@ -175,23 +197,22 @@ def _measure(z: Any, known: Any, mean: Any, sigma: Any, place: Any, least: float
     out = np.zeros((place.shape[0], 8))
     stack = np.empty((size * size, 2), np.int64)
     for i in range(place.shape[0]):
-        y0, x0 = place[i, 0], place[i, 1]
+        y0, x0, sigma = place[i, 0], place[i, 1], background[i, 1]
         seen = np.zeros((size, size), np.bool_)
         seen[half, half] = True
         stack[0, 0], stack[0, 1] = y0, x0
-        waiting, n, total, noise, sy, sx, largest = 1, 0, 0.0, 0.0, 0.0, 0.0, 0.0
+        waiting, n, total, sy, sx, largest = 1, 0, 0.0, 0.0, 0.0, -np.inf
         while waiting:
             waiting -= 1
             y, x = stack[waiting, 0], stack[waiting, 1]
-            net = z[y, x] * sigma[y, x]
+            net = z[y, x] * sigma
             n += 1
             total += net
-            noise += sigma[y, x] * sigma[y, x]
             weight = max(net, 0.0)
             sy += weight * (y - y0)
             sx += weight * (x - x0)
             out[i, 7] += weight
-            largest = max(largest, net + mean[y, x])
+            largest = max(largest, pixels[y, x])
             for dy in range(-1, 2):
                 for dx in range(-1, 2):
                     v, u = y + dy, x + dx
@@ -209,9 +230,8 @@ def _measure(z: Any, known: Any, mean: Any, sigma: Any, place: Any, least: float
         out[i, 0] = y0 + (sy / weight if weight > 0 else 0.0)
         out[i, 1] = x0 + (sx / weight if weight > 0 else 0.0)
         out[i, 2] = total
-        out[i, 3] = total / np.sqrt(noise) if noise > 0 else 0.0
+        out[i, 3] = total / (sigma * np.sqrt(n)) if sigma > 0 else 0.0
         out[i, 4] = n
         out[i, 5] = largest
-        out[i, 6] = mean[y0, x0]
-        out[i, 7] = sigma[y0, x0]
+        out[i, 6], out[i, 7] = background[i]
     return out

@@ -44,7 +44,7 @@ def read_frame(frame: Frame, saturation_adu: float | None = None) -> dict[str, f
     largest = float(good.max())
     full = saturation_adu if saturation_adu is not None else largest
     plateau = (good >= full).sum() >= FEWEST_FULL and full > good.mean() + 50 * good.std()
-    known = seen.white.sigma[seen.white.known]
+    known = seen.white.sigma[seen.white.sigma > 0]
     return {
         "mean_adu": float(good.mean()),
         "noise_adu": float(np.median(known)) if known.size else np.nan,

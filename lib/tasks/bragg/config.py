@@ -97,10 +97,10 @@ def rectangle(text: str) -> tuple[int, int, int, int]:
     """(y0, y1, x0, x1) of a rectangle as `bad_rectangles` holds it. Raises ValueError saying what was expected."""
     parts = text.split(":")
     if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
-        raise ValueError(Phrase("rectangle {text!r} is not y0:y1:x0:x1 in whole pixels, as 0:10:0:1024", text=text))
+        raise ValueError(Phrase("rectangle {area!r} is not y0:y1:x0:x1 in whole pixels, as 0:10:0:1024", area=text))
     y0, y1, x0, x1 = (int(part) for part in parts)
     if y0 >= y1 or x0 >= x1:
-        raise ValueError(Phrase("rectangle {text!r} is empty: y1 must be greater than y0, and x1 than x0", text=text))
+        raise ValueError(Phrase("rectangle {area!r} is empty: y1 must be greater than y0, and x1 than x0", area=text))
     return y0, y1, x0, x1
 
 
@@ -186,6 +186,12 @@ class Simulation(Config):
     halo_share: float = option(0.0, "Diffuse light around each spot, relative to the spot", group="background", ge=0, le=2)
     tilt: float = option(0.0, "Relative change of the background across the frame", group="background", ge=-1, le=1)
     texture: float = option(0.0, "Relative σ of slow, irregular changes", group="background", ge=0, le=0.5)
+    diffuse_share: float = option(0.0, "Diffuse scattering of a crystal, as contrast of the background: streaks and clouds",
+                                  group="background", ge=0, le=2)  # fmt: skip
+    diffuse_px: float = option(5.0, "σ of its features across", unit="px", group="background", ge=1, le=100)
+    diffuse_stretch: float = option(1.0, "How many times longer its features are than wide", group="background", ge=1, le=20)
+    direct_beam_photons: float = option(0.0, "The direct beam, before the beam stop", unit="photons", group="background",
+                                        ge=0, le=1e12)  # fmt: skip
     jet_photons: float = option(0.0, "Streak of the liquid jet, 20 px from the beam", unit="photons/px", group="background",
                                 ge=0, le=1e5)  # fmt: skip
     jet_deg: float = option(0.0, "Direction of the streak from fast scan", unit="°", group="background", ge=-180, le=180)

@@ -118,7 +118,7 @@ def _sorted(text: str, name: str) -> tuple[dict[str, Values], dict[str, Values]]
 
 def _described(panels: dict[str, Values], bad: dict[str, Values], name: str) -> Description:
     first = next(iter(panels.values()))
-    for key, word in (("data", "datasets"), ("dim0", "array layouts")):
+    for key, word in (("data", Phrase("datasets")), ("dim0", Phrase("array layouts"))):
         if len({panel.get(key) for panel in panels.values()}) > 1:
             raise InputError(name, Phrase("spreads its panels over several {what}", what=word),
                              "Write all panels of a frame into one array")  # fmt: skip
@@ -186,7 +186,7 @@ def _vector(panel: Values, key: str, title: str, name: str) -> tuple[float, floa
         parts[axis] += float(size or 1) * (-1 if sign == "-" else 1)
     rest = _TERM.sub("", text).strip()
     if not text or rest or not (parts["x"] or parts["y"]):
-        raise _wrong(name, title, key, text, "a direction as +0.999x -0.001y")
+        raise _wrong(name, title, key, text, Phrase("a direction as +0.999x -0.001y"))
     return parts["x"], parts["y"], parts["z"]
 
 
@@ -212,7 +212,7 @@ def _bad_regions(
         y0, y1, x0, x1 = _box(region, title, name)
         panel = region.get("panel", "")
         if panel and panel not in panels:
-            raise _wrong(name, title, "panel", panel, "the name of a panel of this file")
+            raise _wrong(name, title, "panel", panel, Phrase("the name of a panel of this file"))
         if panel:  # a region reaches no further than its panel
             top, bottom, left, right = _box(panels[panel], panel, name)
             y0, y1, x0, x1 = max(y0, top), min(y1, bottom), max(x0, left), min(x1, right)
@@ -271,7 +271,7 @@ def _read(text: str, name: str, key: str, where: str = "the file") -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise _wrong(name, where, key, text, "a number") from error
+        raise _wrong(name, where, key, text, Phrase("a number")) from error
 
 
 def _value(values: Values, key: str, name: str, where: str) -> float:
@@ -279,7 +279,7 @@ def _value(values: Values, key: str, name: str, where: str) -> float:
     text = values.get(key, "")
     number = _read(text, name, key, where)
     if key == "res" and not number > 0:
-        raise _wrong(name, where, key, text, "pixels per metre")
+        raise _wrong(name, where, key, text, Phrase("pixels per metre"))
     return number
 
 
@@ -295,7 +295,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def _unit(unit: str, units: Mapping[str, float], name: str, key: str) -> float:
     if unit not in units:
-        raise _wrong(name, "the file", key, unit, " or ".join(units))
+        raise _wrong(name, Phrase("the file"), key, unit, " or ".join(units))
     return units[unit]
 
 
@@ -303,7 +303,7 @@ def _bits(text: str, name: str, key: str) -> int:
     try:
         return int(text, 0)
     except ValueError as error:
-        raise _wrong(name, "the file", key, text, "a number as 0xff") from error
+        raise _wrong(name, Phrase("the file"), key, text, Phrase("a number as 0xff")) from error
 
 
 def _true(text: str) -> bool:

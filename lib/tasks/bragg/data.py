@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.spatial import KDTree
 
 from lib import labels
-from lib.task import InputError, Samples, Split, TrainingData
+from lib.task import InputError, Phrase, Samples, Split, TrainingData
 from lib.tasks.bragg import candidates, causes, files, finders, matching
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.score import WANTED_SNR
@@ -217,8 +217,13 @@ def labelled_by_hand(config: Training) -> Candidates:
     places = {place: row for row, place in enumerate(labels.places(frames.table))}
     rows = [(places[place], place) for place in marked.frames() if place in places]
     if len(rows) < FEWEST_LABELLED:
-        problem = f"only {len(rows)} of its frames are in {config.data or 'data'}, at least {FEWEST_LABELLED} are needed"
-        raise InputError(f"labels {config.labels}", problem, "Label more frames, or name the folder they lie in.")
+        problem = Phrase(
+            "only {n} of its frames are in {folder}, at least {least} are needed", n=len(rows), folder=config.data or "data",
+            least=FEWEST_LABELLED,
+        )  # fmt: skip
+        raise InputError(
+            Phrase("label set {name}", name=config.labels), problem, "Label more frames, or name the folder they lie in."
+        )
     order = np.random.default_rng([config.seed, len(SPLITS) + 1]).permutation(len(rows))
     edges = np.round(np.cumsum([0, *SHARES]) * len(rows)).astype(int)
     dealt = {split: order[a:b] for split, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}

@@ -26,14 +26,15 @@ from lib.tasks.bragg.geometry import HC_EV_ANGSTROM, Geometry
 from lib.tasks.bragg.masks import MaskPlan, MaskSource
 from lib.tasks.bragg.series import Inside, Series
 
-FORMATS = "HDF5 (NeXus, CXI, Cheetah), CBF, SMV, EDF or TIFF"
+FORMATS = Phrase("HDF5 (NeXus, CXI, Cheetah), CBF, SMV, EDF or TIFF")
 OFFERING = 4  # files that are looked into for what they offer
 File = tuple[Path, str]
 _MASTER = re.compile(r"(.*)_master\.(h5|hdf5|nxs)", re.IGNORECASE)
 _DATA_FILE = re.compile(r"(.*)_data_\d+\.(h5|hdf5)", re.IGNORECASE)
 _OTHER_STARTS = {
-    b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive",
-    b"BZh": "a bzip2 archive", b"%PDF": "a PDF", b"\x93NUM": "a NumPy file",
+    b"\x89PNG": Phrase("a PNG picture"), b"\xff\xd8\xff": Phrase("a JPEG picture"), b"PK\x03\x04": Phrase("a ZIP archive"),
+    b"\x1f\x8b": Phrase("a gzip archive"), b"BZh": Phrase("a bzip2 archive"), b"%PDF": Phrase("a PDF"),
+    b"\x93NUM": Phrase("a NumPy file"),
 }  # fmt: skip
 
 
@@ -130,12 +131,13 @@ def _mask_name(files: Sequence[File], acquisition: Acquisition) -> str:
 
 def kind_of(path: Path, name: str) -> str:
     """`hdf5`, `cbf`, `smv`, `edf` or `tiff`, by content. Raises InputError for anything else."""
-    start = first_bytes(path, name, 4096, "frames")
+    start = first_bytes(path, name, 4096, Phrase("frames"))
     if start.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):
         return "hdf5"
     if kind := images.kind_of(start):
         return kind
-    other = next((what for magic, what in _OTHER_STARTS.items() if start.startswith(magic)), "some other kind of file")
+    other = next((what for magic, what in _OTHER_STARTS.items() if start.startswith(magic)), None)
+    other = other or Phrase("some other kind of file")
     raise InputError(name, Phrase("holds no frames: it is {other}", other=other), Phrase("Give {formats}", formats=FORMATS))
 
 

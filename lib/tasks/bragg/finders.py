@@ -16,20 +16,20 @@ from lib.tasks.bragg.frames import Frame
 
 
 def _adc_thresh(default: float) -> Any:
-    return option(default, "Lowest value of a pixel of a peak, as it is recorded", unit="ADU", group="visible")
+    return option(default, "Lowest value of a pixel of a peak, as it is recorded", unit="ADU", group="peaks")
 
 
 def _min_snr(default: float) -> Any:
     words = "Least ratio of a peak's sum to the spread of one background pixel"
-    return option(default, words, group="visible", ge=0, le=1000)
+    return option(default, words, group="peaks", ge=0, le=1000)
 
 
 def _min_pix_count(default: int) -> Any:
-    return option(default, "Fewest pixels of a peak", unit="px", group="visible", ge=1, le=10_000)
+    return option(default, "Fewest pixels of a peak", unit="px", group="peaks", ge=1, le=10_000)
 
 
 def _max_pix_count(default: int) -> Any:
-    return option(default, "Most pixels of a peak", unit="px", group="visible", ge=1, le=100_000)
+    return option(default, "Most pixels of a peak", unit="px", group="peaks", ge=1, le=100_000)
 
 
 class Finder(Config):
@@ -39,12 +39,10 @@ class Finder(Config):
     title: ClassVar[str]
 
     local_bg_radius: int = option(
-        3, "Half the radius of the disk around a peak that its background is taken from", unit="px", group="visible", ge=1, le=100
+        3, "Half the radius of the disk around a peak that its background is taken from", unit="px", group="peaks", ge=1, le=100
     )
-    min_res: float = option(0.0, "Leave out what is nearer to the beam; 0 for nothing", unit="px", group="hidden", ge=0, le=1e5)
-    max_res: float = option(
-        0.0, "Leave out what is farther from the beam; 0 for nothing", unit="px", group="hidden", ge=0, le=1e5
-    )
+    min_res: float = option(0.0, "Leave out what is nearer to the beam; 0 for nothing", unit="px", group="more", ge=0, le=1e5)
+    max_res: float = option(0.0, "Leave out what is farther from the beam; 0 for nothing", unit="px", group="more", ge=0, le=1e5)
 
     @abstractmethod
     def run(self, frame: Frame) -> pd.DataFrame:
@@ -61,7 +59,7 @@ class PeakFinder8(Finder):
     min_snr: float = _min_snr(3.5)
     min_pix_count: int = _min_pix_count(3)
     max_pix_count: int = _max_pix_count(200)
-    sampled: bool = option(False, "Take radial statistics from at most 100 pixels of each radius: faster", group="hidden")
+    sampled: bool = option(False, "Take radial statistics from at most 100 pixels of each radius: faster", group="more")
 
     def run(self, frame: Frame) -> pd.DataFrame:
         """Peaks as `peakfinder8.find` finds them."""
@@ -80,14 +78,14 @@ class Dispersion(Finder):
     min_snr: float = _min_snr(4.0)
     min_pix_count: int = _min_pix_count(3)
     max_pix_count: int = _max_pix_count(200)
-    gain: float = option(1.0, "Reading of one photon", unit="ADU", group="visible", log=True, gt=0, le=1e6)
+    gain: float = option(1.0, "Reading of one photon", unit="ADU", group="peaks", log=True, gt=0, le=1e6)
     sigma_background: float = option(
-        2.0, "Standard deviations by which a window varies more than a flat background", group="visible", ge=0, le=100
+        2.0, "Standard deviations by which a window varies more than a flat background", group="peaks", ge=0, le=100
     )
     sigma_strong: float = option(
-        2.5, "Standard deviations by which a strong pixel is above the background", group="visible", ge=0, le=100
+        2.5, "Standard deviations by which a strong pixel is above the background", group="peaks", ge=0, le=100
     )
-    kernel_size: int = option(4, "Reach of the window to each side", unit="px", group="hidden", ge=1, le=50)
+    kernel_size: int = option(4, "Reach of the window to each side", unit="px", group="more", ge=1, le=50)
 
     def run(self, frame: Frame) -> pd.DataFrame:
         """Peaks as `dispersion.find` finds them."""

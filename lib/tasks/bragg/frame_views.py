@@ -19,6 +19,7 @@ THUMBNAIL_PX = 96
 RINGS_ANGSTROM = (50.0, 20.0, 10.0, 7.0, 5.0, 4.0, 3.0, 2.5, 2.0, 1.7, 1.5, 1.2, 1.0)
 MOST_RINGS = 5
 MASKED_LEVEL = 60
+RING_COLOUR = "#8FC7FF"  # light, as it lies on a dark picture in both themes
 DARKEST, BRIGHTEST = 0.02, 0.9995  # quantiles of the good pixels
 BINS = 120
 STRONG_SNR = 8.0
@@ -79,17 +80,19 @@ def frame_figure(
 def _add_rings(fig: go.Figure, frame: Frame) -> None:
     """Rings of round resolutions that cross the frame, as one line, with their labels."""
     curves = [(d, frame.geometry.ring_yx(d)) for d in RINGS_ANGSTROM]
-    shown = [(d, curve) for d, curve in curves if len(curve)][:MOST_RINGS]
-    if not shown:
+    seen = [(d, curve) for d, curve in curves if len(curve)]
+    if not seen:
         return
+    shown = [seen[place] for place in np.unique(np.linspace(0, len(seen) - 1, min(MOST_RINGS, len(seen))).round().astype(int))]
     y, x = np.concatenate([curve for _, curve in shown]).T
-    line = {"color": figures.BLUE, "width": 1, "dash": "dot"}
+    line = {"color": RING_COLOUR, "width": 1.2, "dash": "dot"}
     fig.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    labels = [f"{d:g} Å" for d, _ in shown]
-    at = np.array([curve[np.nanargmax(curve[:, 0])] for _, curve in shown])  # where each is lowest
-    fig.add_scatter(
-        x=at[:, 1], y=at[:, 0], mode="text", text=labels, textfont={"color": figures.BLUE}, hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+    for d, curve in shown:
+        low_y, low_x = curve[np.nanargmax(curve[:, 0])]
+        fig.add_annotation(
+            x=low_x, y=low_y, text=f"{d:g} Å", showarrow=False, font={"color": RING_COLOUR, "size": 11},
+            bgcolor="rgba(0, 0, 0, 0.65)", borderpad=1,
+        )  # fmt: skip
 
 
 def radial_profile(frame: Frame) -> pd.DataFrame:

@@ -28,7 +28,7 @@ MAX_CHUNK_BYTES = 2**30  # of one compressed piece: it is unpacked whole
 MAX_LISTED, MAX_SHOWN, MAX_DEPTH = 500, 8, 8
 MAX_VALUES = 10_000_000  # of a small dataset that is read whole, as a photon energy per frame
 
-_DAMAGED = "Copy it again from where it was recorded, or write it anew"
+_DAMAGED = Phrase("Copy it again from where it was recorded, or write it anew")
 
 
 # --- open files -------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ _SMV_TYPES = {
     "unsigned long int": "u4", "unsigned_long": "u4", "signed_long": "i4", "unsigned char": "u1", "float ieee": "f4",
 }  # fmt: skip
 T = TypeVar("T")
-_AGAIN = "Copy it again from where it was recorded"
+_AGAIN = Phrase("Copy it again from where it was recorded")
 
 
 def kind_of(start: bytes) -> str:

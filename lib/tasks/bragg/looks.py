@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.task import Arrays, Facet, Plate, Samples
+from lib.task import TRUTH, Arrays, Facet, InputError, Phrase, Plate, Samples
 from lib.tasks.bragg import files, finders, matching
 from lib.tasks.bragg import projections as module
 from lib.tasks.bragg.frame_views import RINGS_ANGSTROM
@@ -48,6 +50,31 @@ def find(frame: Frame, finder: finders.Finder) -> pd.DataFrame:
     found = finders.find(frame, finder)
     d = frame.geometry.resolution_angstrom(found["y_px"].to_numpy(), found["x_px"].to_numpy())
     return found.assign(resolution_angstrom=d)
+
+
+def true_marks(samples: Samples, row: int) -> pd.DataFrame | None:
+    """`y_px`, `x_px` of the spots of one frame as TRUTH beside its file tells them; None where it does not know the file.
+
+    Raises InputError where that table cannot be read.
+    """
+    about = samples.table.iloc[row]
+    path = Path(str(about.get("path", "")))
+    truth = path.with_name(TRUTH) if path.name else path
+    if not path.name or not truth.is_file():
+        return None
+    table = _truth(truth, truth.stat().st_mtime_ns)
+    mine = table[table["file"] == path.name]
+    return None if mine.empty else mine.loc[mine["frame"] == int(about["frame"]), ["y_px", "x_px"]].reset_index(drop=True)
+
+
+@lru_cache(maxsize=2)
+def _truth(path: Path, _changed_ns: int) -> pd.DataFrame:
+    columns = {"file": str, "frame": int, "y_px": float, "x_px": float}
+    try:
+        return pd.read_csv(path, usecols=list(columns), dtype=columns)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        problem = Phrase("does not hold the columns {columns}", columns=", ".join(columns))
+        raise InputError(path.name, problem, "Write the run again, or take the file away") from error
 
 
 def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:

@@ -96,8 +96,9 @@ def _speed(samples: pd.DataFrame, clock: str, say: Say) -> dict[str, float]:
 def precision_recall_figure(predicted: pd.DataFrame, truth: pd.DataFrame, threshold: float, say: Say = english) -> go.Figure:
     """Precision against recall over all thresholds, the chosen one marked."""
     counted = (truth["wanted"] | ~truth["is_peak"]).to_numpy(bool)
-    precision, recall, _ = precision_recall_curve(truth["wanted"][counted], predicted["score"][counted])
-    some = np.unique(np.linspace(0, len(recall) - 1, 800).astype(int))
+    precision, recall, scores = precision_recall_curve(truth["wanted"][counted], predicted["score"][counted])
+    first = int((scores <= 0).sum())  # spots that did not stand out have no score: no threshold finds them
+    some = np.unique(np.linspace(first, len(recall) - 1, 800).astype(int))
     fig = figures.figure(xaxis_title=say("recall"), yaxis_title=say("precision"))
     fig.add_scatter(x=recall[some], y=precision[some], mode="lines", line_color=figures.ACCENT, name=say("all thresholds"))
     is_peak, wanted = truth["is_peak"].to_numpy(bool), truth["wanted"].to_numpy(bool)
@@ -119,9 +120,10 @@ def calibration_figure(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say = 
     error = score.calibration_error(scores[proposed], is_peak[proposed])
     fig = figures.figure(xaxis_title=say("score"), yaxis_title=say("share that are peaks"), title=f"ECE {error:.3f}")
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": figures.GREY, "dash": "dot"}, showlegend=False)
+    told = f"{say('score')} %{{x:.2f}}<br>{say('peaks')} %{{y:.1%}}<br>n = %{{customdata}}<extra></extra>"
     fig.add_scatter(
         x=mean[some] / n[some], y=share[some] / n[some], mode="lines+markers", line_color=figures.ACCENT, showlegend=False,
-        customdata=n[some], hovertemplate=f"{say('score')} %{{x:.2f}}<br>{say('peaks')} %{{y:.1%}}<br>n = %{{customdata}}<extra></extra>",
+        customdata=n[some], hovertemplate=told,
     )  # fmt: skip
     return fig
 

@@ -64,6 +64,8 @@ def expose(experiment: Experiment, rng: np.random.Generator, file: str = "", num
     hit = rng.random() < config.hit_fraction
     spots = _spots(experiment, flux, rng) if hit else None
     if spots is not None:
+        if config.diffuse_share > 0:
+            light *= background.diffuse(config, light.shape, rng)
         spot_shapes.add(light, spots, config.halo_share)
     if experiment.passes is not None:
         light *= experiment.passes

@@ -41,8 +41,7 @@ def simulation_panels(sample: Samples, config: Simulation, say: Say = english) -
         ),
         Panel(
             "snr", say("How strong the spots are"), _snr_figure(truth, say), say(
-            "I/σ of every spot: its photons over the noise of itself and of the background under it. Weak spots outnumber "
-            "strong ones in every crystal."),
+            "I/σ of every spot: its photons over the noise of itself and of the background under it."),
         ),
         Panel("numbers", say("In numbers"), numbers(frame, truth, config, say),
               say("What these settings mean on the detector."), True),
@@ -76,7 +75,9 @@ def _snr_figure(truth: pd.DataFrame, say: Say) -> go.Figure:
     fig.add_bar(
         x=middle, y=np.histogram(values, edges)[0], width=widths, marker_color=colours, hovertemplate=f"%{{y}} {say('spots')}"
     )
-    return fig.add_vline(x=STRONG_SNR, line_dash="dash", line_width=1, annotation_text="I/σ = 5")
+    fig.add_vline(x=STRONG_SNR, line_dash="dash", line_width=1)
+    at = float(np.log10(STRONG_SNR))  # where a logarithmic axis has its annotations
+    return fig.add_annotation(x=at, y=1, yref="paper", yanchor="bottom", text=f"I/σ = {STRONG_SNR:g}", showarrow=False)
 
 
 def numbers(frame: Frame, truth: pd.DataFrame, config: Simulation, say: Say = english) -> pd.DataFrame:
@@ -97,8 +98,7 @@ def numbers(frame: Frame, truth: pd.DataFrame, config: Simulation, say: Say = en
         (say("neighbouring spots along the longest axis"), f"{spacing / longest:.3g}", "px"),
         (say("rocking width σ at 5 Å"), f"{np.rad2deg(float(sigma) / 0.2):.3g}", "°"),
         (say("background (median)"), f"{background / config.adu_per_photon:.3g}", say("photons/px")),
-        (say("spots"), f"{len(truth)}", ""),
-        (say("strong spots (I/σ of 5 or more)"), f"{len(strong)}", ""),
+        (say("spots, and those of I/σ ≥ 5"), f"{len(truth)}, {len(strong)}", ""),
         (say("finest resolution of a strong spot"), f"{strong['resolution_angstrom'].min():.3g}" if len(strong) else "–", "Å"),
         (say("masked"), f"{100 * (1 - frame.mask.mean()):.3g}", "%"),
     ]

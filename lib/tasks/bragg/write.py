@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pandas as pd
 
 from lib.disk import written_whole
 from lib.task import Samples
+from lib.tasks.bragg import detector, simulate
+from lib.tasks.bragg.config import Simulation
 from lib.tasks.bragg.files import frames_of
 from lib.tasks.bragg.geometry import Geometry, photon_energy_ev
 
@@ -48,20 +50,52 @@ def write_cxi(samples: Samples, folder: Path) -> list[Path]:
     return paths
 
 
+def write_simulated(
+    config: Simulation, n: int, rng: np.random.Generator, folder: Path, on_progress: Callable[[float], None] | None = None
+) -> list[Path]:
+    """Write n simulated frames of one experiment, what `write_cxi` writes of `simulate_frames`, each as it is made.
+
+    Memory does not grow with n. `on_progress` gets the finished share, 0 to 1.
+    Raises InputError where the list of intensities cannot be read or the folder cannot be written; then no file is left.
+    """
+    where = detector.geometry(config)
+    experiment = simulate.set_up(config, where, rng)
+    paths = [folder / "frames.cxi", folder / "truth.csv"]
+    with ExitStack() as stack:
+        run, truth = (stack.enter_context(written_whole(path)) for path in paths)
+        if len(where.modules) > 1:
+            paths.insert(1, folder / "frames.geom")
+            stack.enter_context(written_whole(paths[1])).write_text(crystfel_geometry(where), encoding="utf-8")
+        with h5py.File(run, "w") as file, truth.open("w", encoding="utf-8", newline="") as text:
+            pixels, mask = _datasets(file, (n, *where.shape), np.int32, one_mask=True)
+            mask[()] = ~experiment.pixels.mask
+            text.write(",".join(["file", "frame", *TRUTH]) + "\n")
+            for number in range(n):
+                frame, spots = simulate.expose(experiment, rng)
+                pixels[number] = frame.pixels
+                spots.assign(file=paths[0].name, frame=number)[["file", "frame", *TRUTH]].to_csv(text, header=False, index=False)
+                if on_progress is not None:
+                    on_progress((number + 1) / n)
+            _describe(file, where, n)
+    return paths
+
+
+def _datasets(file: h5py.File, shape: tuple[int, int, int], kind: type, *, one_mask: bool) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """Empty frames and masks, or the one mask of all, in a new file."""
+    file["cxi_version"] = np.int32(140)
+    of_mask = shape[1:] if one_mask else shape
+    chunk = (1, *shape[1:])
+    pixels = file.create_dataset(DATA, shape, kind, chunks=chunk, **hdf5plugin.Bitshuffle())
+    return pixels, file.create_dataset(MASK, of_mask, np.uint8, compression="gzip", chunks=chunk[-len(of_mask) :])
+
+
 def _write_file(path: Path, samples: Samples) -> None:
     """All frames of one detector, one in memory at a time."""
     geometry = Geometry.from_json(samples.table["geometry"].iloc[0])
-    n, (height, width) = len(samples), geometry.shape
+    n = len(samples)
     with h5py.File(path, "w") as file:
-        file["cxi_version"] = np.int32(140)
-        pixels = file.create_dataset(
-            DATA, (n, height, width), _dtype(samples), chunks=(1, height, width), **hdf5plugin.Bitshuffle()
-        )
         one_mask = "mask" in samples.inputs and samples.inputs["mask"].strides[0] == 0
-        mask = file.create_dataset(
-            MASK, (height, width) if one_mask else (n, height, width), np.uint8, compression="gzip",
-            chunks=(height, width) if one_mask else (1, height, width),
-        )  # fmt: skip
+        pixels, mask = _datasets(file, (n, *geometry.shape), _dtype(samples), one_mask=one_mask)
         for place, frame in enumerate(frames_of(samples)):
             pixels[place] = frame.pixels
             if not one_mask or place == 0:
@@ -102,9 +136,9 @@ def _describe(file: h5py.File, geometry: Geometry, n: int) -> None:
         center = first.y0 - first.origin_yx_px[0], first.x0 - first.origin_yx_px[1]
         known |= {"beam_center_y": (center[0], "pixel"), "beam_center_x": (center[1], "pixel")}
     for name, (value, unit) in known.items():
-        for detector in (cxi, nexus):
-            detector[name] = value
-            detector[name].attrs["units"] = unit
+        for place in (cxi, nexus):
+            place[name] = value
+            place[name].attrs["units"] = unit
     if geometry.wavelength_angstrom is not None:
         energy_ev = photon_energy_ev(geometry.wavelength_angstrom)
         file["/LCLS/photon_energy_eV"] = np.full(n, energy_ev)

@@ -6,6 +6,7 @@ Parts are imported when they are needed: optics, decoders and scikit-learn are n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +16,7 @@ import pandas as pd
 from lib.task import Arrays, Choices, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData, View
 from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.scale import SIMULATION_PRESETS, Simulation
-from lib.tasks.reflectance.settings import SUFFIXES, Acquisition, Rules
+from lib.tasks.reflectance.settings import SUFFIXES, TABLES, Acquisition, Rules
 from lib.tasks.reflectance.training import TRAINING_PRESETS, Training
 
 if TYPE_CHECKING:
@@ -83,14 +84,18 @@ class Reflectance(Task):
         from lib.tasks.reflectance import files
 
         assert isinstance(acquisition, Acquisition)
-        return files.read(path, acquisition, display_name, tell=self.tell)
+        return _aimed(files.read(path, acquisition, display_name, tell=self.tell, report=self.report), acquisition)
 
     def read_bundle(self, files_: Sequence[tuple[Path, str]], acquisition: Config) -> Samples:
         """A table with its pictures, or pictures."""
         from lib.tasks.reflectance import files
 
         assert isinstance(acquisition, Acquisition)
-        return files.read_bundle(files_, acquisition, tell=self.tell)
+        return _aimed(files.read_bundle(files_, acquisition, tell=self.tell, report=self.report), acquisition)
+
+    def stands_alone(self, name: str) -> bool:
+        """A table of targets is nothing without its pictures."""
+        return not name.lower().endswith(TABLES)
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """Pictures as PNG, with truth.csv."""
@@ -103,7 +108,7 @@ class Reflectance(Task):
         from lib.tasks.reflectance import clean
 
         assert isinstance(acquisition, Acquisition)
-        return clean.inspect(samples)
+        return clean.inspect(samples, self.report)
 
     def flag(self, readings: pd.DataFrame, rules: Config) -> pd.DataFrame:
         """One boolean column per rule."""
@@ -235,7 +240,7 @@ class Reflectance(Task):
     def prediction_columns(self) -> tuple[str, ...]:
         """Columns of predictions.csv."""
         if self.facts.get("stage") == "geometry":
-            from lib.tasks.reflectance.data import GEOMETRY
+            from lib.tasks.reflectance.columns import GEOMETRY
 
             return ("file", "image", *GEOMETRY, "in_domain", "note")
         ends = [f"{channel}{end}" for channel in CHANNELS for end in ("_lo", "_hi")]
@@ -262,6 +267,11 @@ class Reflectance(Task):
     def example(self) -> list[Path]:
         """A few simulated images that ship."""
         return sorted(EXAMPLES.glob("*.png"))
+
+
+def _aimed(samples: Samples, acquisition: Acquisition) -> Samples:
+    """With what predictions are to be ranked by, where the user looks for something."""
+    return replace(samples, common={**samples.common, "target": acquisition.target}) if acquisition.target else samples
 
 
 TASK = Reflectance()

@@ -10,9 +10,9 @@ from lib.splits import numbered
 from lib.task import Samples
 from lib.tasks.reflectance.augment import scale_of
 from lib.tasks.reflectance.classical import complete, ridge, trees
+from lib.tasks.reflectance.columns import TARGETS
 from lib.tasks.reflectance.config import CHANNELS, HIDDEN, VISIBLE
 from lib.tasks.reflectance.fingerprint import fingerprints
-from lib.tasks.reflectance.sources import TARGETS
 
 MEAN, RIDGE, TREES, ORACLE, ALL_KNOWN, LEAKY, NEW_KIND = "mean", "ridge", "trees", "oracle", "all_known", "leaky", "new_kind"
 TWIN_FOLDS = 5

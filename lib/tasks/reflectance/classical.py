@@ -6,21 +6,22 @@ Fitted by scikit-learn, then held by the network's buffers, so that they are sav
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from lib.task import InputError
+from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.fingerprint import FEATURES, Fingerprint
 from lib.tasks.reflectance.forest import Forest
-from lib.tasks.reflectance.networks import CELLS, GEOMETRY, Reader
+from lib.tasks.reflectance.networks import CELLS, Reader
+
+if TYPE_CHECKING:  # a second that only training pays
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.pipeline import Pipeline
 
 TREES, LEAF_ROWS = 200, 2
 ALPHAS = np.logspace(0, 5, 11)
@@ -34,6 +35,8 @@ def trees(
     deepest: int | None = None,
 ) -> ExtraTreesRegressor:
     """Unfitted ExtraTrees (Geurts, Ernst & Wehenkel 2006)."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
     return ExtraTreesRegressor(
         count, min_samples_leaf=leaf_rows, max_leaf_nodes=most_leaves, max_depth=deepest,
         random_state=int(rng.integers(2**31)), n_jobs=1,
@@ -42,6 +45,10 @@ def trees(
 
 def ridge() -> Pipeline:
     """Unfitted ridge regression on standardised features; its penalty by leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.task import Samples
+from lib.task import Samples, unheard
 from lib.tasks.reflectance import kept
 from lib.tasks.reflectance.config import CHANNELS, TRUE
 from lib.tasks.reflectance.copies import find_copies
@@ -17,17 +18,19 @@ from lib.tasks.reflectance.settings import Rules
 TARGETS = [TRUE + channel for channel in CHANNELS]
 TEXTS = ("image", "specimen", "kind", "split", "scale_from", "bar_from")
 NUMBERS = ("nm_per_px", "source_nm_per_px", "info_bar_px", "scale_bar_px")
+LOOKING = 0.9  # share of the work that is looking at each picture; the rest is comparing them
 ROWS = ("repeats_row", "copy_of_row", "turned_of_row")  # numbers of rows from 0, NaN where there is none
 
 
-def inspect(samples: Samples) -> pd.DataFrame:
+def inspect(samples: Samples, report: Callable[[float, str], None] = unheard) -> pd.DataFrame:
     """Readings of each picture, one row each, `file` first.
 
     Of the file: scale, information and scale bar. Of the 256 × 256 px: grey values, sharpness, noise, main period, and which
-    earlier row it repeats. Of the targets: how many are known, range, what is wrong. Numbers that nobody knows are NaN.
+    earlier row it repeats. Of the targets: how many are known, range, what is wrong. Numbers that nobody knows are NaN. `report`
+    gets the share done and a text.
     """
     images = samples.inputs["image"]
-    looked = kept.readings(images, lambda: _looked(images)) if len(samples) else _looked(images)
+    looked = kept.readings(images, lambda: _looked(images, report))
     table = samples.table
     first: dict[str, Any] = {"file": table["file"].to_numpy()}
     first |= {name: _texts(table, name) for name in TEXTS}
@@ -36,11 +39,12 @@ def inspect(samples: Samples) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(first), looked, pd.DataFrame({"period_nm": period_nm}), _of_targets(table)], axis=1)
 
 
-def _looked(images: np.ndarray) -> pd.DataFrame:
+def _looked(images: np.ndarray, report: Callable[[float, str], None]) -> pd.DataFrame:
     """What needs the pixels."""
     if not len(images):
         return pd.DataFrame(columns=[*_EMPTY, *ROWS, "copy_bits"], dtype=float)
-    looks = look(images)
+    looks = look(images, lambda done: report(LOOKING * done / len(images), f"looking at {done} of {len(images)}"))
+    report(LOOKING, "looking for copies")
     return pd.concat([looks.readings, find_copies(images, looks)], axis=1)
 
 

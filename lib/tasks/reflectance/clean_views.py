@@ -56,6 +56,10 @@ READINGS = {
     "period_nm": ("Main period", "main period (nm)", ""),
     "info_bar_px": ("Information bar", "height cut away (px)", ""),
 }
+# Column of the readings with an earlier row: what a picture then is.
+COPY_OF = (
+    ("repeats_row", "same pixels as {n}"), ("copy_of_row", "copy of {n}, {bits} bits"), ("turned_of_row", "turned copy of {n}"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,7 @@ def _hover(look: Look, row: int) -> str:
     parts = [f"{row + 1} · {_escaped(reading['image'])}"]
     if reading["specimen"]:
         parts.append(say("specimen {name}", name=_escaped(reading["specimen"])))
-    for column, words in (
-        ("repeats_row", "same pixels as {n}"), ("copy_of_row", "copy of {n}, {bits} bits"),
-        ("turned_of_row", "turned copy of {n}"),
-    ):  # fmt: skip
+    for column, words in COPY_OF:
         if np.isfinite(reading[column]):
             bits = f"{reading['copy_bits']:g}"
             parts.append(say(words, n=int(reading[column]) + 1, bits=bits))

@@ -11,24 +11,14 @@ import pandas as pd
 from lib.splits import Parts, four_way, leaks, numbered
 from lib.task import InputError, Phrase, Samples, Split, TrainingData
 from lib.tasks.reflectance.augment import augment
-from lib.tasks.reflectance.config import HIDDEN, VISIBLE
-from lib.tasks.reflectance.sources import TARGETS, Source, load
+from lib.tasks.reflectance.columns import GEOMETRY, TARGETS, geometry_of
+from lib.tasks.reflectance.sources import Source, load
 from lib.tasks.reflectance.training import Training
 
-GEOMETRY = (*VISIBLE, *HIDDEN)
 SPLIT, ORDER, CHANGE = 1, 2, 3  # streams of random numbers
 REFERENCES = 256  # training images that predictions are shown beside
 FEWEST_IMAGES = 10
 SCALE_MARGIN = 0.1  # of the pixel size, beyond what training images had
-
-
-def geometry_of(table: pd.DataFrame) -> np.ndarray:
-    """(n, 14) float32 of GEOMETRY, lengths as natural logarithms; NaN where the table does not tell."""
-    columns = []
-    for name in GEOMETRY:
-        values = pd.to_numeric(table[name], errors="coerce").to_numpy(float) if name in table else np.full(len(table), np.nan)
-        columns.append(np.log(np.maximum(values, 1e-3)) if name.endswith("_nm") else values)
-    return np.stack(columns, 1).astype(np.float32)
 
 
 def mean_and_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +77,10 @@ class Images(TrainingData):
     def facts(self) -> dict[str, Any]:
         """What the run keeps of its data, as plain JSON values.
 
-        "stage", "loss_weights", "geometry_weight", "channels" and "geometry" (mean and standard deviation over training
-        images), "spans" (5 to 95 % range of each visible parameter), "nm_per_px" (range), "references" (name, kind and channels
-        of training images that new ones are compared with), "simulated", "source", "split_by", "notes", "rows" and "groups" (images
-        and specimens of each part).
+        "stage", "loss_weights", "geometry_weight", "channels" and "geometry" (mean and standard deviation over training images),
+        "spans" (5 to 95 % range of each parameter), "nm_per_px" (range), "references" (name, kind and channels of training images
+        that new ones are compared with), "simulated", "source", "split_by", "notes", "rows" and "groups" (images and specimens of
+        each part).
         """
         return self._facts
 

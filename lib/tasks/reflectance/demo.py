@@ -157,7 +157,7 @@ def _add(file: zipfile.ZipFile, name: str, content: bytes, method: int) -> None:
 def as_csv(rows: pd.DataFrame, folder: str = "images/") -> str:
     """A table of samples in the columns of laboratories' files: image in its folder, ten channels, then what else is known."""
     renamed = rows.rename(columns={TRUE + name: name for name in CHANNELS}).drop(columns="note")
-    renamed = renamed.assign(file=folder + renamed["file"].astype(str)).rename(columns={"file": IMAGE_COLUMN})
+    renamed = renamed.assign(file=folder + renamed["file"].astype(str), simulated="true").rename(columns={"file": IMAGE_COLUMN})
     first = [IMAGE_COLUMN, *CHANNELS]
     ordered = renamed[[*first, *(name for name in renamed.columns if name not in first)]].round(DECIMALS)
     for name in ordered.select_dtypes("float").columns.difference(list(DECIMALS)):

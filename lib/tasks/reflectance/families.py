@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from torch import nn
 from lib.task import Samples
 from lib.tasks.reflectance import classical, networks, original
 from lib.tasks.reflectance.augment import scale_of
-from lib.tasks.reflectance.data import Images
+from lib.tasks.reflectance.columns import GEOMETRY, TARGETS
 from lib.tasks.reflectance.fingerprint import fingerprints
 from lib.tasks.reflectance.learning import tensors
 from lib.tasks.reflectance.networks import Reader
-from lib.tasks.reflectance.sources import TARGETS
 from lib.tasks.reflectance.training import Training
+
+if TYPE_CHECKING:  # with scikit-learn, which only training needs
+    from lib.tasks.reflectance.data import Images
 
 MOST_COMPARED = 3000  # training images that tell how far apart images are
 CHANGED_COPIES, LEAF_COPIES = 3, 6  # of each training image for the trees on the geometry; rows of a leaf
@@ -86,7 +88,7 @@ def plant(network: Reader, data: Images) -> None:
             samples = data.changed(samples, rng) if change else samples
             with torch.no_grad():
                 raw = network(**as_inputs(samples))
-            geometry = (raw[:, -len(networks.GEOMETRY) :] - network.geometry_mean) / network.geometry_std
+            geometry = (raw[:, -len(GEOMETRY) :] - network.geometry_mean) / network.geometry_std
             read.append(geometry.numpy())
             wanted.append(samples.table[TARGETS].to_numpy(float))
     count = head.count * networks.TREES_PER_MEMBER

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.task import TRUTH, InputError, Phrase, Samples
+from lib.task import TRUTH, InputError, Phrase, Samples, unheard
 from lib.tasks.reflectance import kept, metadata
 from lib.tasks.reflectance.config import CHANNELS, HIDDEN, IMAGE_PX, TRUE, VISIBLE
 from lib.tasks.reflectance.located import locate
@@ -35,10 +35,12 @@ __all__ = ["SUFFIXES", "bundles", "offered", "read", "read_bundle", "write"]
 
 File = tuple[Path, str]
 Tell = Callable[[str], str]
+Report = Callable[[float, str], None]
 AT_ONCE = 256  # pictures held beside those that are done
 TOLD_NOTES = 10  # of the notes that most pictures have
 LISTED = 40  # pictures that a remark names
 TABLE = "targets.csv"  # of samples that were read from files; of simulated ones it is TRUTH
+YES = {"1", "true", "yes", "vrai", "oui"}
 TARGETS = [TRUE + channel for channel in CHANNELS]
 PATTERNS = ("{specimen}_*", "{specimen}-*", "{specimen} *", "*{specimen}/*")
 
@@ -100,11 +102,11 @@ def _groups(names: Sequence[str], pattern: str) -> bool:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-def read(path: Path, acquisition: Acquisition, display_name: str = "", tell: Tell = str) -> Samples:
+def read(path: Path, acquisition: Acquisition, display_name: str = "", tell: Tell = str, report: Report = unheard) -> Samples:
     """One picture as a sample, a table with the pictures it names, or all of a folder. Raises InputError."""
     name = display_name or path.name
     if not path.is_dir():
-        return read_bundle([(path, name)], acquisition, tell)
+        return read_bundle([(path, name)], acquisition, tell, report)
     inside = [(p, p.relative_to(path).as_posix()) for p in sorted(path.rglob("*")) if _ends(p.name, SUFFIXES) and p.is_file()]
     shown = [(p, called) for p, called in inside if not any(part.startswith(".") for part in Path(called).parts)]
     if not shown:
@@ -114,17 +116,17 @@ def read(path: Path, acquisition: Acquisition, display_name: str = "", tell: Tel
     together = [[shown[place] for place in places] for places in bundles([called for _, called in shown])]
     if not any(_ends(called, TABLES) for _, called in shown):
         together = [shown]
-    samples = Samples.concat([read_bundle(bundle, acquisition, tell) for bundle in together])
+    samples = Samples.concat([read_bundle(bundle, acquisition, tell, report) for bundle in together])
     return samples.with_columns(file=name)
 
 
-def read_bundle(files: Sequence[File], acquisition: Acquisition, tell: Tell = str) -> Samples:
+def read_bundle(files: Sequence[File], acquisition: Acquisition, tell: Tell = str, report: Report = unheard) -> Samples:
     """Samples of files that belong together: a table and its pictures, or pictures.
 
     `inputs["image"]` uint8 (n, 256, 256). The table has `file` (what the bench calls the bundle), `image` (the picture's name),
-    `note`, `specimen`, `kind`, `nm_per_px`, the ten true_ columns, and how each picture was cut. Pictures that are missing or
-    cannot be read are named in the remarks and the others go on; `tell` puts notes into the reader's language. Raises InputError
-    where nothing is left.
+    `note`, `specimen`, `kind`, `nm_per_px`, the ten true_ columns, `simulated` (bool), and how each picture was cut. Pictures
+    that are missing or cannot be read are named in the remarks and the others go on; `tell` puts notes into the reader's
+    language, `report` gets the share of pictures read and a text. Raises InputError where nothing is left.
     """
     tables = [(path, name) for path, name in files if _ends(name, TABLES)]
     pictures = [(path, name) for path, name in files if not _ends(name, TABLES)]
@@ -137,13 +139,14 @@ def read_bundle(files: Sequence[File], acquisition: Acquisition, tell: Tell = st
         rows = pd.DataFrame({"image": [name for _, name in pictures]})
         known = Known(acquisition.nm_per_px, "user" if acquisition.nm_per_px else "", acquisition.info_bar_px)
         sources = [Source(path, name, known) for path, name in pictures]
-    images, columns, failures = _looked_at(sources)
+    images, columns, failures = _looked_at(sources, report)
     if not len(images):
         raise _nothing_left(failures, files, file)
     unreadable = [f"{sources[k].name} ({why.problem})" for k, why in failures]
     remarks += _told(Phrase("{n} pictures could not be read: {listed}"), unreadable)
     good = np.setdiff1d(np.arange(len(sources)), [k for k, _ in failures])
     table = pd.concat([rows.iloc[good].drop(columns="nm_per_px", errors="ignore").reset_index(drop=True), columns], axis=1)
+    table["simulated"] = _simulated(table, tables[0][1] if tables else "")
     table = _completed(table, file, acquisition, remarks, tell).assign(path=[str(sources[k].path) for k in good])
     return Samples({"image": images}, table, {}, tuple((file, remark) for remark in remarks))
 
@@ -194,7 +197,7 @@ def _nothing_left(failures: Sequence[tuple[int, InputError]], files: Sequence[Fi
 
 
 # --- pictures, many at a time -----------------------------------------------------------------------------------------
-def _looked_at(sources: Sequence[Source]) -> tuple[np.ndarray, pd.DataFrame, list[tuple[int, InputError]]]:
+def _looked_at(sources: Sequence[Source], report: Report) -> tuple[np.ndarray, pd.DataFrame, list[tuple[int, InputError]]]:
     """Images (m, 256, 256) and columns of those that can be read, and why others cannot, by place; kept for the next time."""
     digest = kept.digest([(s.path, s.name, json.dumps(vars(s.known))) for s in sources])
     found = kept.recall(digest) if len(sources) >= kept.FROM else None
@@ -205,6 +208,7 @@ def _looked_at(sources: Sequence[Source]) -> tuple[np.ndarray, pd.DataFrame, lis
     rows: list[dict[str, Any]] = []
     failures: list[tuple[int, InputError]] = []
     for k, seen in enumerate(_each(sources)):
+        report(k / len(sources), f"{k + 1} of {len(sources)}: {sources[k].name}")
         if isinstance(seen, InputError):
             failures.append((k, seen))
             continue
@@ -251,6 +255,14 @@ def _completed(table: pd.DataFrame, file: str, acquisition: Acquisition, remarks
     table = table.assign(file=file, note=notes)
     first = ["file", "image", "note", "specimen", "kind", "nm_per_px"]
     return table[[*first, *(column for column in table if column not in (*first, "row"))]]
+
+
+def _simulated(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Which pictures are no measurement, by a column of their table or because that is the truth of a simulation."""
+    if name.replace("\\", "/").rpartition("/")[2] == TRUTH:
+        return np.ones(len(table), bool)
+    told = table["simulated"].str.lower().isin(YES) if "simulated" in table else pd.Series(False, table.index)
+    return told.to_numpy(bool)
 
 
 def _spoken(notes: str, tell: Tell) -> str:
@@ -321,7 +333,10 @@ def _write_png(image: np.ndarray, nm_per_px: float, path: Path) -> None:
 def _about(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Columns of the table: image, the channels under their own names, and what else is known of any sample."""
     kept_columns = {target: target.removeprefix(TRUE) for target in TARGETS}
-    kept_columns |= {name: name for name in ("specimen", "kind", "split", "nm_per_px", *VISIBLE, *HIDDEN)}
+    kept_columns |= {name: name for name in ("specimen", "kind", "split", "nm_per_px", *VISIBLE, *HIDDEN, "pigment", "simulated")}
+    if "simulated" not in table:
+        table = table.assign(simulated="image" not in table)  # those of the simulator come from no file
+    table = table.assign(simulated=np.where(table["simulated"].astype(bool), "true", ""))
     there = {old: new for old, new in kept_columns.items() if old in table}
     found = table[list(there)].rename(columns=there)
     known = [name for name in found if (found[name].notna() & (found[name].astype(str) != "")).any()]

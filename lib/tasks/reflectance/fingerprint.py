@@ -5,6 +5,8 @@ What ridge regression and ExtraTrees learn from, and by what images are called a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,10 @@ class Fingerprint(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.spectrum = PolarSpectrum(IMAGE_PX)
-        wedge = (torch.arange(-WEDGE, WEDGE + 1) % ANGLES).view(1, -1)
-        self.register_buffer("wedge", wedge, persistent=False)
+        self.register_buffer("wedge", torch.arange(ANGLES - WEDGE, ANGLES + WEDGE + 1).view(1, -1), persistent=False)
+        turn = 2 * math.pi * torch.arange(ANGLES) / ANGLES  # twice the direction: it is the same after half a turn
+        self.register_buffer("sine", torch.sin(turn), persistent=False)
+        self.register_buffer("cosine", torch.cos(turn), persistent=False)
         places = torch.tensor([round(q * (IMAGE_PX**2 // 16 - 1)) for q in LEVELS])
         self.register_buffer("places", places, persistent=False)
 
@@ -37,15 +41,25 @@ class Fingerprint(nn.Module):
         """(B, FEATURES) float32."""
         polar = self.spectrum(image)
         mean, spread = polar.mean(2), polar.std(2)
-        strongest = (polar - mean.unsqueeze(2)).mean(1).argmax(1)
+        strongest = self._strongest(polar)
         along, across = (self._towards(polar, strongest + turn) for turn in (0, ANGLES // 2))
         return torch.cat([mean, spread, along, across, self._greys(image), scale.float()], 1)
 
+    def _strongest(self, polar: Tensor) -> Tensor:
+        """(B,) direction in cells in which the image varies most: the phase of the second harmonic of the power."""
+        power = torch.expm1(polar).square().sum(1)
+        across, along = ((power * self.get_buffer(name)).sum(1) for name in ("sine", "cosine"))
+        return torch.atan2(across, along) * (ANGLES / (2 * math.pi)) + ANGLES
+
     def _towards(self, polar: Tensor, direction: Tensor) -> Tensor:
-        """(B, RADII): mean over the cells about one direction of each image."""
-        cells = (direction.view(-1, 1) + self.get_buffer("wedge")) % ANGLES
-        index = cells.unsqueeze(1).expand(-1, RADII, -1)
-        return polar.gather(2, index).mean(2)
+        """(B, RADII): mean over the cells about one direction of each image, between cells interpolated."""
+        first = torch.floor(direction)
+        share = (direction - first).view(-1, 1)
+        sides = []
+        for step in (0, 1):
+            cells = (first.long().view(-1, 1) + self.get_buffer("wedge") + step) % ANGLES
+            sides.append(polar.gather(2, cells.unsqueeze(1).expand(-1, RADII, -1)).mean(2))
+        return (1 - share) * sides[0] + share * sides[1]
 
     def _greys(self, image: Tensor) -> Tensor:
         """(B, len(LEVELS) + 4)."""

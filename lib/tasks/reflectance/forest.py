@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
 
 from lib.tasks.reflectance.config import CHANNELS
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesRegressor
 
 
 class Forest(nn.Module):

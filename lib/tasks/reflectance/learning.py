@@ -9,8 +9,7 @@ import numpy as np
 
 from lib.task import Arrays, Samples
 from lib.tasks.reflectance.augment import scale_of
-from lib.tasks.reflectance.data import GEOMETRY, geometry_of
-from lib.tasks.reflectance.sources import TARGETS
+from lib.tasks.reflectance.columns import GEOMETRY, TARGETS, geometry_of
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,7 @@
-"""Where the pictures are that a table names: among the files given with it, beside it, or in a folder the user names."""
+"""Where the pictures are that a table names: among the files given with it, beside it, or in a folder the user names.
+
+A table is a file from anywhere. For somebody at a browser it leads to nothing outside its own folder and data/.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.disk import data_dir
-from lib.task import Phrase
+from lib.disk import data_dir, within_reach
+from lib.task import InputError, Phrase
 
 File = tuple[Path, str]
 _NUMBERED = re.compile(r" \(\d+\)(?=\.[A-Za-z]{3,4}$|$)")  # as the bench tells files of one name apart
@@ -64,22 +67,43 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def locate(names: Sequence[str], given: Sequence[File], table: Path, image_folder: str) -> list[Place]:
-    """A place for each name of a table that lies at `table`; a relative `image_folder` is one under data/."""
+    """A place for each name of a table that lies at `table`, in the order of the names.
+
+    A relative `image_folder` is one under data/, or at the command line also one of the folder where that is. Raises InputError
+    where a browser names one outside data/.
+    """
     index = Given(given, names)
-    folders = [table.parent]
-    if image_folder:
-        folders.insert(0, data_dir() / Path(image_folder).expanduser())
-    return [index.find(name) or _on_disk(name, folders) for name in names]
+    folders = [*_named_folders(image_folder), table.parent]
+    return [index.find(name) or _on_disk(name, folders, table.parent) for name in names]
 
 
-def _on_disk(name: str, folders: Sequence[Path]) -> Place:
-    """A file as the name says, or under one of the folders by as much of the name's end as is there."""
+def _named_folders(image_folder: str) -> list[Path]:
+    if not image_folder:
+        return []
+    written = Path(image_folder).expanduser()
+    below = data_dir() / written
+    if not within_reach(below):
+        problem = Phrase("image_folder = {folder} leads out of data/", folder=repr(image_folder))
+        raise InputError("image_folder", problem, "Name a folder under data/, or upload the pictures together with the table")
+    return [folder for folder in (below, Path.cwd() / written) if within_reach(folder)]
+
+
+def _on_disk(name: str, folders: Sequence[Path], beside: Path) -> Place:
+    """A file as the name says, or under one of the folders by as much of the name's end as is there.
+
+    What may not be reached is told from the name alone: nobody learns whether there is such a file.
+    """
+    barred = False
     for candidate in _candidates(name, folders):
         try:
-            if candidate.is_file():
+            if not within_reach(candidate, beside):
+                barred = True
+            elif candidate.is_file():
                 return Place(candidate)
         except (OSError, ValueError):  # a name that no file can have
             continue
+    if barred:
+        return Place(None, Phrase("is not among the files given, and its path leads out of data/"))
     return Place(None, Phrase("is not there"))
 
 

@@ -7,6 +7,7 @@ variance σ² has σ² at every frequency.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -46,11 +47,14 @@ class Looks:
     signatures: np.ndarray
 
 
-def look(images: np.ndarray) -> Looks:
-    """Look at uint8 (n, 256, 256), some at a time on all cores."""
+def look(images: np.ndarray, on_done: Callable[[int], None] = lambda _n: None) -> Looks:
+    """Look at uint8 (n, 256, 256), some at a time on all cores; `on_done` gets how many are done."""
     starts = range(0, len(images), AT_ONCE)
+    parts = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        parts = list(pool.map(lambda start: _block(np.asarray(images[start : start + AT_ONCE])), starts))
+        for part in pool.map(lambda start: _block(np.asarray(images[start : start + AT_ONCE])), starts):
+            parts.append(part)
+            on_done(min(len(parts) * AT_ONCE, len(images)))
     return Looks(
         pd.concat([part.readings for part in parts], ignore_index=True),
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("radial", "hashes", "small", "signatures")),

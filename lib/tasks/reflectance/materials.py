@@ -33,17 +33,21 @@ BEAD_STRENGTH = 1.4  # pigment in a bead, relative to the same amount spread in 
 
 
 def chitin_n(wavelength_nm: float) -> float:
-    """Refractive index of chitin: Cauchy's A + B/λ² of Leertouwer, Wilts & Stavenga 2011, Opt. Express 19, 24061."""
+    """Refractive index of chitin: Cauchy's A + B/λ² of Leertouwer, Wilts & Stavenga 2011, Opt. Express 19, 24061, abstract."""
     return 1.517 + 8.80e3 / wavelength_nm**2
 
 
 def melanin_index(wavelength_nm: float) -> complex:
-    """Complex index of melanin: Stavenga, Leertouwer, Osorio & Wilts 2015, Light Sci. Appl. 4, e243."""
+    """Complex index of melanin, as Jamin-Lebedeff interference microscopy gives it.
+
+    The numbers are those of the project's design. The real part is within the 1.7 to 1.8 that Stavenga, Leertouwer, Osorio &
+    Wilts 2015 (Light Sci. Appl. 4, e243) measured in the visible; see also Stavenga et al. 2012 (PLoS ONE 7, e49743).
+    """
     return 1.648 + 2.37e4 / wavelength_nm**2 + 1j * melanin_kappa(wavelength_nm)
 
 
 def melanin_kappa(wavelength_nm: float) -> float:
-    """Imaginary part of melanin's index, 0.56 exp(−λ/270 nm); same source."""
+    """Imaginary part of melanin's index, 0.56 exp(−λ/270 nm), from the project's design."""
     return float(0.56 * np.exp(-wavelength_nm / 270.0))
 
 
@@ -69,8 +73,8 @@ def wall_permittivity(melanin: float, pigment: str, pigment_k: float, wavelength
 def bead_permittivity(pigment: str, pigment_k: float, wavelength_nm: float) -> complex:
     """Permittivity of a pterin bead: denser than chitin and strongly coloured.
 
-    The real part of the index, 1.75 + 12 000 nm²/λ², is kept below the extremes that Wilts et al. 2017 measured (Adv. Opt. Mater.
-    5, 1600879), as a bead is not all pterin.
+    The real part of the index, 1.75 + 12 000 nm²/λ², is an assumption of the project's design and not a measurement. It is kept
+    below the extremes of Wilts et al. 2017 (Adv. Opt. Mater. 5, 1600879), who found more than 2 across the visible.
     """
     index = 1.75 + 1.2e4 / wavelength_nm**2 + 1j * BEAD_STRENGTH * pigment_k * pigment_kappa(pigment, wavelength_nm)
     return complex(index**2)

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.tasks.reflectance.config import CHANNELS, HIDDEN, IMAGE_PX, VISIBLE
+from lib.tasks.reflectance.columns import GEOMETRY
+from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
 from lib.tasks.reflectance.fingerprint import FEATURES, Fingerprint
 from lib.tasks.reflectance.forest import Forest
 from lib.tasks.reflectance.fourier import PolarSpectrum
 
-GEOMETRY = (*VISIBLE, *HIDDEN)
 CELLS = 8  # the image's side in cells of an attribution map
 DIRECTIONS = 16  # of the space in which images are compared
 REFERENCES = 256  # training images that a new one is compared with
 NEAREST = 3
+WEAKEST, NOWHERE = 0.1, 1e3  # of a direction's spread; where there are no references
 COVERAGE = 0.68  # of the intervals
 FEWEST_TO_CALIBRATE = 5
 TREES_PER_MEMBER, MOST_LEAVES, DEEPEST = 8, 200, 16  # of the trees on the geometry
@@ -211,9 +212,9 @@ class Reader(nn.Module):
 
     def _compared(self, image: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         place = (self.fingerprint(image, scale) - self.compare_centre) @ self.compare_axes
-        square = (place**2).sum(1, keepdim=True) + (self.references**2).sum(1) - 2 * place @ self.references.T
+        square = (place.unsqueeze(1) - self.references).square().sum(2)
         least = torch.topk(square, NEAREST, dim=1, largest=False)
-        return least.values[:, 0].clamp(min=0).sqrt() / self.reach, least.indices.float()
+        return least.values[:, 0].sqrt() / self.reach, least.indices.float()
 
     def standardise(self, channels: Sequence[Values], geometry: Sequence[Values]) -> None:
         """Take mean and standard deviation of channels (10,) and geometry (14,) of the training images."""
@@ -227,17 +228,18 @@ class Reader(nn.Module):
         the nearest other one is.
         """
         centre, spread = described.mean(0), described.std(0) + 1e-3
-        axes = np.linalg.svd((described - centre) / spread, full_matrices=False)
-        size = min(DIRECTIONS, len(axes[1]))
+        _, strength, axes = np.linalg.svd((described - centre) / spread, full_matrices=False)
+        size = min(DIRECTIONS, len(strength))
         turn = np.zeros((FEATURES, DIRECTIONS))
-        turn[:, :size] = axes[2][:size].T / spread[:, None] / (axes[1][:size] / np.sqrt(len(described)) + 1e-6)
+        turn[:, :size] = axes[:size].T / spread[:, None] / (strength[:size] / np.sqrt(len(described)) + WEAKEST)
         place = (described - centre) @ turn
-        rows = np.resize(references, REFERENCES)
-        apart = np.linalg.norm(place[:, None] - place[rows][None], axis=2)
-        apart[groups[:, None] == groups[rows][None]] = np.inf
+        apart = np.linalg.norm(place[:, None] - place[references][None], axis=2)
+        apart[groups[:, None] == groups[references][None]] = np.inf
         nearest = apart.min(1)
         reach = float(np.quantile(nearest[np.isfinite(nearest)], 0.99)) if np.isfinite(nearest).any() else 1.0
-        values = {"compare_centre": centre, "compare_axes": turn, "references": place[rows], "reach": np.array([reach + 1e-6])}
+        kept = np.full((REFERENCES, DIRECTIONS), NOWHERE) * np.arange(1, REFERENCES + 1)[:, None]
+        kept[: len(references)] = place[references]
+        values = {"compare_centre": centre, "compare_axes": turn, "references": kept, "reach": np.array([reach + 1e-6])}
         for name, value in values.items():
             self.get_buffer(name).copy_(torch.from_numpy(np.asarray(value, np.float32)))
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
 from lib.tasks.reflectance.fourier import Magnitude
-from lib.tasks.reflectance.networks import GEOMETRY, Reader
+from lib.tasks.reflectance.networks import Reader
 
 BLOCKS = (2, 2, 3, 3)
 FULL_WIDTH = 128  # channels of the first blocks; each further stage has twice as many
@@ -26,11 +27,9 @@ def norm_of(kind: str, channels: int) -> nn.Module:
     """Group, batch or instance normalisation of a map."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return (
-        nn.InstanceNorm2d(channels, affine=True)
-        if kind == "instance"
-        else nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
-    )
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
 
 
 class Residual(nn.Module):

@@ -16,7 +16,7 @@ from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
 from lib.tasks.reflectance.ranking import parse_target, ranked
 
 Say = Callable[..., str]
-MOST_SWATCHES, SWATCH_COLUMNS, THUMB_PX = 48, 8, 96
+MOST_SWATCHES, SWATCH_COLUMNS, THUMB_PX = 48, 8, 128
 MOST_BARS = 24
 MOST_MAPS = 32
 MOST_RANKED = 50
@@ -98,9 +98,8 @@ def _swatches(table: pd.DataFrame, images: np.ndarray | None, say: Say) -> list[
         return []
     tiles = []
     for row in range(min(len(table), MOST_SWATCHES)):
-        small = images[row].reshape(THUMB_PX // 3, IMAGE_PX * 3 // THUMB_PX, THUMB_PX // 3, -1).mean((1, 3))
-        thumb = np.repeat(np.repeat(small, 3, 0), 3, 1).astype(np.uint8)
-        chip = maps.chip([float(table[channel].iloc[row]) for channel in COLOUR], THUMB_PX // 2, THUMB_PX)
+        thumb = images[row].reshape(THUMB_PX, IMAGE_PX // THUMB_PX, THUMB_PX, -1).mean((1, 3)).astype(np.uint8)
+        chip = maps.chip([float(table[channel].iloc[row]) for channel in COLOUR], THUMB_PX // 3, THUMB_PX)
         tiles.append(np.concatenate([np.repeat(thumb[:, :, None], 3, 2), chip], 0))
     blank = np.zeros_like(tiles[0])
     columns = min(SWATCH_COLUMNS, len(tiles))
@@ -178,7 +177,8 @@ def _maps(table: pd.DataFrame, images: np.ndarray | None, judged: pd.DataFrame, 
     told = say(
         "Blue, green and red stand for the three channels in this order. A place is brighter where it raises the channel, darker "
         "where it lowers it, and grey where it does not matter. Only the path that looks at the image has places, the one that "
-        "looks at its spectrum has none."
+        "looks at its spectrum has none. A periodic structure is alike everywhere: greying these places changes channels no more "
+        "than greying others, so take the map as a hint."
     )
     return [Panel("maps", say("Where the network looked"), film, told, wide=True)]
 

@@ -18,6 +18,7 @@ from lib.tasks.reflectance.pictures import open_picture
 from lib.words import Say, english
 
 BAR_FROM = {"file": "the file tells it", "picture": "found in the picture: check it", "user": "as you set it"}
+INSTRUMENT = ("microscope", "beam", "magnification", "working distance", "detector", "date")  # lines that metadata may tell
 SHOWN_PX = 900  # larger pictures are shown smaller
 THUMBNAIL_PX = 128
 BAND_COLOURS = {

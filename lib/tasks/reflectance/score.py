@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lib.task import Arrays, Samples
+from lib.tasks.reflectance.columns import GEOMETRY, TARGETS
 from lib.tasks.reflectance.config import CHANNELS
-from lib.tasks.reflectance.data import GEOMETRY
-from lib.tasks.reflectance.sources import TARGETS
 
 COVERAGE = 0.68
 FEWEST_TO_CERTIFY = 10

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from lib.task import Config, option
+from lib.tasks.reflectance.ranking import parse_target
 from lib.tasks.reflectance.specimens import pattern_problem
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -39,9 +40,14 @@ class Acquisition(Config):
         "", "Specimen in the file name, as {specimen}_view*.png, or a regular expression with (?P<specimen>…)", group="data",
         max_length=400,
     )  # fmt: skip
+    target: str = option(
+        "", "Predictions are ranked by how near they are to this: a colour as #3060c0, or channels as B=0.4, 940=0.1",
+        group="data", max_length=200,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        parse_target(self.target)
         if problem := pattern_problem(self.specimen_pattern):
             raise ValueError(f"specimen_pattern: {problem}")
         if self.specimen_from == "file name" and not self.specimen_pattern:

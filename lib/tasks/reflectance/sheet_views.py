@@ -13,12 +13,12 @@ from lib import figures
 from lib.task import Panel
 from lib.tasks.reflectance import score
 from lib.tasks.reflectance.baselines import ALL_KNOWN, LEAKY, MEAN, NEW_KIND, ORACLE, RIDGE, TREES
+from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS
-from lib.tasks.reflectance.data import GEOMETRY
 
 Say = Callable[..., str]
 SHOWN = 4  # best and worst specimens
-MOST_POINTS = 2000
+MOST_POINTS = 120  # each with its image, which the run keeps
 
 
 def sheet_panels(
@@ -30,7 +30,7 @@ def sheet_panels(
     title = say("On {images} images of {specimens} specimens that neither training nor the choice of the epoch saw.",
                 images=len(truth), specimens=samples["group"].nunique())  # fmt: skip
     simulated = " " + say("All of them are simulated: periodic scales at normal incidence.") if facts["simulated"] else ""
-    order = _by_specimen(predicted, truth, samples)
+    order, first = _by_specimen(predicted, truth, samples), _first_images(samples)
     return [
         Panel("beside", say("Beside simpler ways"), beside_table(predicted, truth, samples, say), title + simulated + " " + say(
             "ExtraTrees and ridge regression learn from the spectrum and the grey levels. The oracle is ExtraTrees on the true "
@@ -39,9 +39,9 @@ def sheet_panels(
               say("Errors in percentage points (pp). Intervals promise to hold the truth in 68 of 100 cases.")),
         Panel("coverage", say("Are the intervals honest?"), coverage_figure(predicted, truth, say),
               say("Share of true values inside the interval; the line is what is promised.")),
-        Panel("scatter", say("Predicted against measured"), scatter_figure(predicted, truth, say),
-              say("Each point is an image, on the diagonal it is right. Press one to see it."), wide=True,
-              behind=tuple((row,) for row in range(len(truth)))),
+        Panel("scatter", say("Predicted against measured"), scatter_figure(predicted, truth, first, say),
+              say("Each point is an image, one of each specimen; on the diagonal it is right. Press one to see it."), wide=True,
+              behind=tuple((int(row),) for row in first)),
         Panel("leakage", say("What leakage would have shown"), leakage_text(predicted, truth, samples, facts, say)),
         *_kinds(predicted, truth, samples, say),
         Panel("specimens", say("Best and worst specimens"), specimen_table(order, samples, say),
@@ -118,17 +118,23 @@ def coverage_figure(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say) -> g
     return fig.update_xaxes(type="category")
 
 
-def scatter_figure(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say) -> go.Figure:
-    """Predicted against measured, ten small figures; `customdata` is the row."""
-    rows = np.unique(np.linspace(0, len(truth) - 1, min(MOST_POINTS, len(truth))).round().astype(int))
+def _first_images(samples: pd.DataFrame) -> np.ndarray:
+    """Row of the first image of each specimen, of at most MOST_POINTS."""
+    rows = np.flatnonzero(~samples["group"].duplicated().to_numpy())
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(MOST_POINTS, len(rows))).round().astype(int))]
+
+
+def scatter_figure(predicted: pd.DataFrame, truth: pd.DataFrame, rows: np.ndarray, say: Say) -> go.Figure:
+    """Predicted against measured of some rows, ten small figures; `customdata` is the place in `rows`."""
     fig = figures.subplots(2, 5, subplot_titles=list(CHANNELS), horizontal_spacing=0.05, vertical_spacing=0.14)
     for k, channel in enumerate(CHANNELS):
         x, y = 100 * truth[channel].to_numpy(float)[rows], 100 * predicted[channel].to_numpy(float)[rows]
         place = {"row": k // 5 + 1, "col": k % 5 + 1}
         top = max(1.0, float(np.nanmax(np.concatenate([x, y]), initial=1.0)))
         fig.add_scatter(x=[0, top], y=[0, top], mode="lines", line={"color": figures.GREY, "width": 1}, hoverinfo="skip", **place)
-        fig.add_scatter(x=x, y=y, mode="markers", marker={"size": 4, "color": figures.ACCENT, "opacity": 0.6}, customdata=rows,
-                        hovertemplate="%{x:.1f} → %{y:.1f} %<extra></extra>", **place)  # fmt: skip
+        marker = {"size": 4, "color": figures.ACCENT, "opacity": 0.6}
+        told = "%{x:.1f} → %{y:.1f} %<extra></extra>"
+        fig.add_scatter(x=x, y=y, mode="markers", marker=marker, customdata=np.arange(len(rows)), hovertemplate=told, **place)
     fig.update_layout(height=480, showlegend=False)
     fig.update_xaxes(title_text=say("measured (%)"), row=2)
     return fig.update_yaxes(title_text=say("predicted (%)"), col=1)

@@ -10,12 +10,12 @@ import numpy as np
 from lib.disk import home
 from lib.splits import numbered
 from lib.task import InputError, Phrase, Samples
-from lib.tasks.reflectance.config import CHANNELS, TRUE
+from lib.tasks.reflectance.columns import TARGETS
+from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.settings import TABLES, Acquisition
 from lib.tasks.reflectance.training import Training
 
 ROOT = Path(__file__).resolve().parents[3]
-TARGETS = [TRUE + channel for channel in CHANNELS]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _read(config: Training) -> Source:
     number = numbered(samples.table["specimen"])
     count = int(number.max()) + 1
     kept = np.linspace(0, count - 1, min(config.specimens, count)).round().astype(int)
-    simulated = any((folder / "truth.csv").exists() for folder in (path, path.parent))
+    simulated = bool(samples.table["simulated"].any())
     return Source(samples.take(np.flatnonzero(np.isin(number, kept))), str(path), simulated, tuple(notes))
 
 

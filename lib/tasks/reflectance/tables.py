@@ -26,7 +26,7 @@ IMAGE_NAMES = (
     "semfilenames", "semfilename", "image", "images", "imagepath", "filename", "filenames", "file", "path", "picture", "sem",
 )  # fmt: skip
 TEXTS = {"specimen": ("specimen", "sample", "individual", "echantillon"), "kind": ("kind", "species", "class", "taxon"),
-         "split": ("split", "part", "set")}  # fmt: skip
+         "split": ("split", "part", "set"), "pigment": ("pigment",), "simulated": ("simulated",)}  # fmt: skip
 SCALES = ("nmperpx", "nmperpixel", "pixelsizenm", "pxsizenm")
 PICTURE_NAME = re.compile(r"\.(png|tiff?|jpe?g|bmp|gif|webp)\s*$", re.IGNORECASE)
 _MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-"}
@@ -41,7 +41,8 @@ _OTHER_STARTS = {
 class Targets:
     """Rows of a table: `image` (as it is written), `row` (line in the table, from 1), and what else it tells.
 
-    `specimen`, `kind`, `split` are texts where the table has them; `nm_per_px` and the true_ columns are floats, NaN where empty.
+    `specimen`, `kind`, `split`, `pigment`, `simulated` are texts where the table has them; `nm_per_px` and the true_ columns are
+    floats, NaN where empty.
     """
 
     rows: pd.DataFrame

@@ -123,7 +123,7 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "PolarNet": {"members": 8, "epochs": 40},
     "PolarNet from geometry": {
         "members": 8,
-        "epochs": 12,
+        "epochs": 8,
         "learning_rate": 3e-3,
         "frozen": "all but the head",
         "start_from": "shipped-geometry",
