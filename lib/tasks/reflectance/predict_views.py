@@ -185,7 +185,7 @@ def _maps(table: pd.DataFrame, images: np.ndarray | None, judged: pd.DataFrame, 
 
 def _colour_reel(frames: Sequence[np.ndarray], title: str) -> Any:
     """RGB frames (h, w, 3) as one reel of a film."""
-    from lib.panels import Reel
+    from lib.task import Reel
 
     columns = 8
     height, width = frames[0].shape[:2]

@@ -68,9 +68,9 @@ def check_panel(samples: Samples, readings: pd.DataFrame, say: Say = english, of
     if of and of != say("All checks"):
         one = next((check for check in found if check.title == of), None)
         if one is None:
-            return Panel("checks", of, say("This table does not tell what this check needs."))
-        told = " ".join(filter(None, (one.finding, one.advice)))
-        return Panel("checks", of, told) if one.table is None else Panel("checks", of, one.table.head(MOST_ROWS), told, True)
+            return Panel(f"checks-{of}", of, say("This table does not tell what this check needs."))
+        told, key = " ".join(filter(None, (one.finding, one.advice))), f"checks-{one.key}"
+        return Panel(key, of, told) if one.table is None else Panel(key, of, one.table.head(MOST_ROWS), told, True)
     rows = [(check.title, check.finding, check.advice or "–") for check in found]
     table = pd.DataFrame(rows, columns=[say("check"), say("finding"), say("what to do")])
     text = say("What may make a model look better, or be worse, than it is. Over all samples read, kept or not.")
