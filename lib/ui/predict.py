@@ -345,10 +345,9 @@ def _table(task: Task, table: pd.DataFrame, behind: SamplesBehind | None = None)
         data = shown.style.apply(lambda row: [TINTS.get(state.loc[row.name], "")] * len(row), axis=1)
     config = column_config(task, shown)
     for column in values:
-        unit = words_and_unit(task, column)[1]
-        config[column + LOW] = st.column_config.TextColumn(
-            t("68 % interval ({unit})", unit=unit), help=f"`{column + LOW}` – `{column + HIGH}`"
-        )
+        words, unit = words_and_unit(task, column)
+        told = t("68 % interval ({unit})", unit=unit) if unit else t("{value}, 68 % interval", value=words)
+        config[column + LOW] = st.column_config.TextColumn(told, help=f"`{column + LOW}` – `{column + HIGH}`")
     config["note"] = st.column_config.TextColumn(heading(task, "note"), width="large")
     key = f"{task.name}-predict-table"
     shape: Any = {"column_config": config, "hide_index": True, "width": "stretch", "placeholder": ""}

@@ -213,7 +213,7 @@ class Reflectance(Task):
     def whole(self, judged: pd.DataFrame, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The predicted values, and with them attribution and nearest training images of each image."""
         kept = [name for name in ("attribution", "nearest") if name in judged]
-        return judged.drop(columns=kept), judged[kept].assign(of=np.arange(len(judged))) if kept else pd.DataFrame()
+        return judged.drop(columns=kept), judged[kept].assign(of=np.arange(len(judged)))
 
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
         """Channels with intervals, likeness to the training images, note."""
@@ -265,8 +265,8 @@ class Reflectance(Task):
         return sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
 
     def example(self) -> list[Path]:
-        """A few simulated images that ship."""
-        return sorted(EXAMPLES.glob("*.png"))
+        """A few simulated images that ship, and the table that tells their specimens and pixel size."""
+        return [*sorted(EXAMPLES.glob("*.png")), *sorted(EXAMPLES.glob("*.csv"))]
 
 
 def _aimed(samples: Samples, acquisition: Acquisition) -> Samples:

@@ -57,7 +57,7 @@ def _domain(
         if far[place]:
             why.append(say("unlike every training image ({ratio:.1f} × their distance)", ratio=float(distance[place])))
         if scaled[place]:
-            why.append(say("{size:.1f} nm per px, training images have {low:.1f} to {high:.1f}", size=float(nm_per_px[place]),
+            why.append(say("{size:.3g} nm per px, training images have {low:.3g} to {high:.3g}", size=float(nm_per_px[place]),
                            low=low, high=high))  # fmt: skip
         if not known[place]:
             why.append(say("pixel size unknown: taken as the training images'"))

@@ -36,7 +36,7 @@ def sheet_panels(
             "ExtraTrees and ridge regression learn from the spectrum and the grey levels. The oracle is ExtraTrees on the true "
             "visible geometry; nothing that only sees the image can be expected to beat it by much."), wide=True),
         Panel("channels", say("Each channel"), channel_table(predicted, truth, samples, say),
-              say("Errors in percentage points (pp). Intervals promise to hold the truth in 68 of 100 cases.")),
+              say("Errors in percentage points (pp). Intervals promise to hold the truth in 68 of 100 cases."), wide=True),
         Panel("coverage", say("Are the intervals honest?"), coverage_figure(predicted, truth, say),
               say("Share of true values inside the interval; the line is what is promised.")),
         Panel("scatter", say("Predicted against measured"), scatter_figure(predicted, truth, first, say),
@@ -45,7 +45,7 @@ def sheet_panels(
         Panel("leakage", say("What leakage would have shown"), leakage_text(predicted, truth, samples, facts, say)),
         *_kinds(predicted, truth, samples, say),
         Panel("specimens", say("Best and worst specimens"), specimen_table(order, samples, say),
-              say("Tick a row to see its images, colours and where the network looked."),
+              say("Behind a row are its images, colours and where the network looked."),
               behind=tuple(tuple(rows) for rows in order["rows"])),
         *_notes(facts, say),
     ]  # fmt: skip
