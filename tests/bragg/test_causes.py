@@ -11,6 +11,7 @@ from lib.tasks.bragg.config import Simulation
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import Geometry
 from lib.tasks.bragg.settings import Training
+from lib.words import english
 
 SHAPE = (300, 320)
 CENTRE = (140.0, 170.0)
@@ -108,6 +109,6 @@ def test_test_frames_tell_causes_and_times_and_training_frames_do_not() -> None:
     for name in ("model", *data.PEERS):
         clock = test[f"{name}_ms"]
         assert clock.notna().sum() == 2 and (clock.dropna() > 0).all()
-    peers = sheet_views._speed(test, "model_ms")
-    assert peers["ms per Mpx"] > 0 and sheet_views._speed(test, "other_ms") == {}
+    peers = sheet_views._speed(test, "model_ms", english)
+    assert peers["ms per Mpx"] > 0 and sheet_views._speed(test, "other_ms", english) == {}
     assert "on_ring" not in made._make("train", 0, 0).table
