@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import itertools
 import math
 import statistics
@@ -35,6 +34,7 @@ import numpy as np
 
 from benchmarks import bragg_learned
 from benchmarks.limits import Limits
+from benchmarks.peers import module
 from lib.tasks.bragg import finders, matching
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import Geometry
@@ -97,15 +97,6 @@ class Contestant:
         """Every combination of the grid."""
         for values in itertools.product(*self.grid.values()):
             yield dict(zip(self.grid, values))
-
-
-@functools.cache
-def module(name: str) -> Any:
-    """A peer's module, None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 # --- the frames -------------------------------------------------------------------------------------------------------

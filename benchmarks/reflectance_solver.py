@@ -13,18 +13,16 @@ torcwa`. Exits with 1 where a promise is missed.
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from benchmarks.limits import Limits
+from benchmarks.peers import module
 from lib.tasks.reflectance import channels, specimen
 from lib.tasks.reflectance.config import CENTRE_NM
 from lib.tasks.reflectance.optics import Lattice, Stripes, Structure, reflect
@@ -39,15 +37,6 @@ ACCURACIES = (0.4, 0.6, 0.8, 1.0, 1.3, 1.6)  # times the orders that channels ta
 LIMIT_ACCURACY = 2.0
 
 Solve = Callable[[Structure, float, tuple[int, int], float], np.ndarray]  # (polarisation, (R, T))
-
-
-@functools.cache
-def module(name: str) -> Any:
-    """A peer's module, None where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def ours(structure: Structure, wavelength_nm: float, orders: tuple[int, int], gap_nm: float) -> np.ndarray:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -114,3 +115,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         return None
+
+
+def plain_names(names: Sequence[str], endings: Sequence[str], ending: str, otherwise: str) -> list[str]:
+    """Distinct plain file names, never a path: those given, whichever of `endings` they have, with `ending` instead.
+
+    A name of which nothing is left is called as `otherwise` says; a repeated one gets a number.
+    """
+    used: set[str] = set()
+    result = []
+    for name in names:
+        stem = re.sub(rf"({'|'.join(map(re.escape, endings))})$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
+        stem = re.sub(r"[^\w.()+ -]", "_", stem).strip(". ")[:120] or otherwise
+        candidate, number = f"{stem}{ending}", 2
+        while candidate.lower() in used:
+            candidate, number = f"{stem}-{number}{ending}", number + 1
+        used.add(candidate.lower())
+        result.append(candidate)
+    return result

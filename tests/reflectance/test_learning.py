@@ -194,6 +194,6 @@ def test_decoded_intervals_stay_fractions_and_strange_images_are_told() -> None:
     found = score.decode(outputs, samples, FACTS, english)
     assert found["UV_lo"].tolist() == [0, 0, 0] and found["UV_hi"].tolist() == pytest.approx([0.07] * 3)
     assert found["in_domain"].tolist() == [True, False, False]
-    assert "unlike" in found["note"][1] and "60.0 nm" in found["note"][2] and not found["note"][0]
+    assert "unlike" in found["note"][1] and "60 nm" in found["note"][2] and not found["note"][0]
     wider = score.decode(outputs, samples, FACTS | {"interval_factor": 2.0}, english)
     assert wider["UV_hi"].tolist() == pytest.approx([0.12] * 3)

@@ -8,7 +8,6 @@ the clip itself, and each such step is said in `note`. What cannot be mended is 
 from __future__ import annotations
 
 import csv
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
+from lib.disk import plain_names
 from lib.task import InputError, Samples, first_bytes
 from lib.tasks.diffusion import transfer
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Acquisition
@@ -322,7 +322,7 @@ def write(samples: Samples, folder: Path) -> list[Path]:
     where a file of that name is there already: raw data are never replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = _file_names(samples.table["file"].astype(str).tolist())
+    names = plain_names(samples.table["file"].astype(str).tolist(), (".tiff", ".tif"), ".tif", "clip")
     with_truth = "true_d_px2_per_frame" in samples.table
     targets = [folder / name for name in names] + ([folder / "truth.csv"] if with_truth else [])
     taken = next((target for target in targets if target.exists()), None)
@@ -336,21 +336,6 @@ def write(samples: Samples, folder: Path) -> list[Path]:
         for target in targets:
             (Path(temporary) / target.name).replace(target)
     return targets
-
-
-def _file_names(names: list[str]) -> list[str]:
-    """Distinct plain file names ending in .tif, never a path."""
-    used: set[str] = set()
-    result = []
-    for name in names:
-        stem = re.sub(r"\.tiff?$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
-        stem = re.sub(r"[^\w.()+ -]", "_", stem).strip(". ")[:120] or "clip"
-        candidate, number = f"{stem}.tif", 2
-        while candidate.lower() in used:
-            candidate, number = f"{stem}-{number}.tif", number + 1
-        used.add(candidate.lower())
-        result.append(candidate)
-    return result
 
 
 def _write_clip(samples: Samples, row: int, path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lib.disk import plain_names
 from lib.task import TRUTH, InputError, Phrase, Samples, unheard
 from lib.tasks.reflectance import kept, metadata
 from lib.tasks.reflectance.config import CHANNELS, HIDDEN, IMAGE_PX, TRUE, VISIBLE
@@ -305,7 +305,7 @@ def write(samples: Samples, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     from_files = "image" in samples.table
     column, called = ("image", TABLE) if from_files else ("file", TRUTH)
-    names = _file_names(samples.table[column].astype(str).tolist())
+    names = plain_names(samples.table[column].astype(str).tolist(), PICTURES, ".png", "picture")
     about = _about(samples.table, names)
     targets = [folder / name for name in [*names, *([called] if len(about.columns) > 1 else [])]]
     taken = next((target for target in targets if target.exists()), None)
@@ -341,19 +341,3 @@ def _about(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     found = table[list(there)].rename(columns=there)
     known = [name for name in found if (found[name].notna() & (found[name].astype(str) != "")).any()]
     return pd.concat([pd.Series(names, name="image"), found[known].reset_index(drop=True)], axis=1)
-
-
-def _file_names(names: Sequence[str]) -> list[str]:
-    """Distinct plain file names ending in .png, never a path."""
-    used: set[str] = set()
-    result = []
-    for name in names:
-        last = re.split(r"[/\\]", name)[-1]
-        stem = re.sub(r"[^\w.()+ -]", "_", re.sub(rf"({'|'.join(map(re.escape, PICTURES))})$", "", last, flags=re.IGNORECASE))
-        stem = stem.strip(". ")[:120] or "picture"
-        candidate, number = f"{stem}.png", 2
-        while candidate.lower() in used:
-            candidate, number = f"{stem}-{number}.png", number + 1
-        used.add(candidate.lower())
-        result.append(candidate)
-    return result

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from lib.tasks.reflectance.colour import on_screen
 from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
 
 COMPOSITES = {"UV, 740, 940": ("UV", "740", "940"), "B, G, R": ("B", "G", "R")}  # shown as blue, green, red, as the original did
@@ -45,13 +46,10 @@ def _smooth(cells: np.ndarray) -> np.ndarray:
 
 def chip(colour: Sequence[float], height_px: int, width_px: int = CHIP_PX) -> np.ndarray:
     """RGB uint8 (h, w, 3) in the colour of linear B, G and R from 0 to 1; grey stripes where one is unknown."""
-    blue, green, red = colour
-    if not np.isfinite([blue, green, red]).all():
+    if not np.isfinite(colour).all():
         stripes = np.where((np.arange(height_px)[:, None] // 6 + np.arange(width_px) // 6) % 2, 110, 150)
         return np.repeat(stripes[:, :, None], 3, 2).astype(np.uint8)
-    linear = np.clip([red, green, blue], 0, 1)
-    screen = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.broadcast_to(np.rint(255 * screen).astype(np.uint8), (height_px, width_px, 3)).copy()
+    return np.broadcast_to(on_screen(colour), (height_px, width_px, 3)).copy()
 
 
 def beside(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from lib.tasks.reflectance.colour import light_of
 from lib.tasks.reflectance.config import CHANNELS
 
 _COLOUR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
-_SCREEN_LINEAR = 0.04045  # below it sRGB is linear (IEC 61966-2-1)
 
 
 def parse_target(text: str) -> dict[str, float]:
@@ -24,7 +24,7 @@ def parse_target(text: str) -> dict[str, float]:
     for word in words:
         colour = _COLOUR.fullmatch(word)
         if colour:
-            found |= {name: _linear(int(part, 16) / 255) for name, part in zip("RGB", colour.groups())}
+            found |= {name: light_of(int(part, 16) / 255) for name, part in zip("RGB", colour.groups())}
             continue
         name, sign, value = word.partition("=")
         known = {channel.casefold(): channel for channel in CHANNELS}.get(name.casefold())
@@ -37,11 +37,6 @@ def parse_target(text: str) -> dict[str, float]:
                              f"channels are {', '.join(CHANNELS)}")  # fmt: skip
         found[known] = fraction
     return found
-
-
-def _linear(screen: float) -> float:
-    """Light of a screen value, both 0 to 1."""
-    return screen / 12.92 if screen <= _SCREEN_LINEAR else ((screen + 0.055) / 1.055) ** 2.4
 
 
 def ranked(table: pd.DataFrame, target: Mapping[str, float]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from lib import figures
 from lib.task import Panel, View
 from lib.tasks.reflectance import channels, render
+from lib.tasks.reflectance.colour import on_screen
 from lib.tasks.reflectance.config import CENTRE_NM, CHANNELS, FLUORESCENT, IMAGE_PX
 from lib.tasks.reflectance.scale import Scale, Simulation
 from lib.words import Say, english
@@ -96,10 +97,8 @@ def _micrograph(image: np.ndarray, nm_per_px: float, say: Say) -> go.Figure:
 
 
 def colour(blue: float, green: float, red: float) -> str:
-    """Colour of linear B, G, R in 0 to 1 on a screen: sRGB (IEC 61966-2-1), as "rgb(…)"."""
-    linear = np.clip([red, green, blue], 0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return "rgb({}, {}, {})".format(*(int(level) for level in np.rint(255 * encoded)))
+    """Colour of linear B, G, R in 0 to 1 on a screen, as "rgb(…)"."""
+    return "rgb({}, {}, {})".format(*on_screen((blue, green, red)))
 
 
 def swatches(values: np.ndarray, say: Say = english) -> go.Figure:
