@@ -1,7 +1,7 @@
 """How every figure of the bench looks: one Plotly template in light and dark, PNG images, contact sheets.
 
-A figure is built with the light template and without any paper, ink or grid colour of its own; the page that shows it
-calls `themed`. Data colours come from `COLOURS`, which read alike on white and on near-black.
+A figure is built without a template and without any paper, ink or grid colour of its own; the page that shows it calls
+`themed`. Data colours come from `COLOURS`, which read alike on white and on near-black.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ TEMPLATES: dict[Mode, go.layout.Template] = {"light": _template("light"), "dark"
 
 
 def figure(**layout: Any) -> go.Figure:
-    """An empty figure with the light template and compact margins; `layout` goes to `update_layout` as it stands."""
+    """An empty figure with compact margins; `themed` sets its template, and `layout` goes to `update_layout` as it stands."""
     top = 48 if layout.get("title") else 32
-    defaults: dict[str, Any] = {"height": 360, "margin": {"l": 56, "r": 16, "t": top, "b": 48}, "template": TEMPLATES["light"]}
+    defaults: dict[str, Any] = {"height": 360, "margin": {"l": 56, "r": 16, "t": top, "b": 48}}
     return go.Figure(layout=defaults).update_layout(**layout)
 
 

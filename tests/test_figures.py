@@ -36,9 +36,8 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_a_figure_has_the_light_template_and_no_paper_of_its_own():
+def test_a_figure_has_no_paper_of_its_own():
     fig = figures.figure(xaxis_title="D (px²/frame)")
-    assert fig.layout.template.layout.font.color == figures.TEMPLATES["light"].layout.font.color
     assert fig.layout.paper_bgcolor is None
     assert fig.layout.font.color is None
     assert fig.layout.xaxis.title.text == "D (px²/frame)"
@@ -48,7 +47,7 @@ def test_themed_gives_a_dark_copy_with_the_same_data():
     fig = figures.figure().add_scatter(x=[1, 2], y=[3, 4])
     dark = figures.themed(fig, "dark")
     assert dark.layout.template.layout.font.color == figures.TEMPLATES["dark"].layout.font.color
-    assert fig.layout.template.layout.font.color == figures.TEMPLATES["light"].layout.font.color
+    assert figures.themed(fig, "light").layout.template.layout.font.color == figures.TEMPLATES["light"].layout.font.color
     assert list(dark.data[0].y) == [3, 4]
 
 

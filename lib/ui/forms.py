@@ -6,6 +6,7 @@ the same key (say, what is known of the microscope) share them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import types
@@ -18,6 +19,7 @@ import streamlit as st
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
+from lib.runs import refuse_beyond_data
 from lib.task import NOTHING, Choices, Config, InputError
 from lib.ui.context import show_error
 from lib.ui.words import kept, t
@@ -151,6 +153,7 @@ def config_form(
     sliders: bool = False,
     subject: str = "settings",
     say: Say = english,
+    reader: str = "",
 ) -> dict[str, Any] | None:
     """Show the form and return its valid values, or show what is wrong and return None.
 
@@ -158,7 +161,8 @@ def config_form(
     keys and puts the keys that only its siblings set back to their defaults. `groups` shows only those groups, in that
     order; `folded` groups start closed; `hide` leaves fields out (they keep their starting value); `choices` offers
     values for a text field, `offers` those that chosen files have and suggest; `sliders` draws log fields and fractions as
-    sliders, for pages that redraw at once; `say` puts labels, help, presets and choices into the reader's language.
+    sliders, for pages that redraw at once; `say` puts labels, help, presets and choices into the reader's language;
+    `reader` names the task that opens files which the values name: they must lie under `data/`.
     """
     start = defaults(config_cls) | (dict(next(iter(presets.values()))) if presets and first_preset else {}) | dict(values or {})
     store: dict[str, Any] = st.session_state.setdefault(_store_key(key), start)
@@ -180,7 +184,10 @@ def config_form(
     try:
         if empty:
             raise InputError(subject, t("{fields} is empty", fields=", ".join(empty)), t("Give a number."))
-        return config_cls.parse(store, subject).model_dump()
+        config = config_cls.parse(store, subject)
+        if reader:
+            refuse_beyond_data(config, reader)
+        return config.model_dump()
     except InputError as error:
         show_error(error)
         return None
@@ -259,7 +266,9 @@ def _reset_button(key: str, start: dict[str, Any]) -> None:
 
 
 def _cells(n: int, columns: int) -> list[Any]:
-    """Places for n widgets in rows of `columns`."""
+    """Places for n widgets in rows of `columns`; one column needs none, which the browser would have to lay out."""
+    if columns == 1:
+        return [contextlib.nullcontext()] * n
     return [cell for _ in range(math.ceil(n / columns)) for cell in st.columns(columns)][:n]
 
 
