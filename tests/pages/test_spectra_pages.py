@@ -283,5 +283,5 @@ def test_the_sheet_says_that_its_data_are_simulated(open_spectra: Open, trained:
     sheet.build(next(run for run in runs.list_runs("spectra") if run.id == trained))
     page = open_spectra("results", run=trained)
     assert not page.exception and not page.error
-    tables_shown = " ".join(frame.value.to_csv() for frame in page.dataframe)
+    tables_shown = " ".join(frame.value.to_csv() for frame in [*page.dataframe, *page.table])
     assert "SIMULATED DATA" in tables_shown and "no certifiable cut-off" in tables_shown

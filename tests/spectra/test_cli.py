@@ -120,6 +120,35 @@ def test_clean_reads_the_fluorimeters_files_of_an_archive(tmp_path: Path, capsys
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {"spectra.parquet", "recipe.json"}
 
 
+def test_a_table_in_french_excel_is_cleaned_as_the_plain_one(tmp_path: Path, capsys: Capture) -> None:
+    frame = tables.one_table(lspr=False).rename(columns={"greffon_limpidite": "limpidité"})
+    text = frame.to_csv(index=False, sep=";", decimal=",", lineterminator="\r\n")
+    contents = {"plain": frame.to_csv(index=False).encode(), "latin": text.encode("cp1252"), "marked": text.encode("utf-8-sig")}
+    rules = [f"{key}={value}" for key, value in NOTHING_DROPPED.items()]
+    kept = {}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.csv").write_bytes(content)
+        line = ["clean", "spectra", "--input", tmp_path / f"{name}.csv", "--output", tmp_path / name, "--set", *rules]
+        assert call(*line) == 0, capsys.readouterr().err
+        kept[name] = pd.read_parquet(tmp_path / name / "spectra.parquet")
+    for name in ("latin", "marked"):
+        pd.testing.assert_frame_equal(kept[name], kept["plain"])
+
+
+def test_negative_saturated_and_bright_spectra_are_left_out_and_the_recipe_says_why(tmp_path: Path, capsys: Capture) -> None:
+    frame = tables.one_table(6, lspr=False)
+    points = [name for name in frame if name.startswith("277_")]
+    frame.loc[0, points[:150]] = -50.0
+    frame.loc[1, points] = np.minimum(frame.loc[1, points].astype(float), 0.5 * frame.loc[1, points].astype(float).max())
+    frame.to_csv(tmp_path / "odd.csv", index=False)
+    rules = [f"{key}={value}" for key, value in NOTHING_DROPPED.items()]
+    line = ["clean", "spectra", "--input", tmp_path / "odd.csv", "--output", tmp_path / "kept", "--set", *rules]
+    assert call(*line) == 0
+    assert "4 of 6 samples kept" in capsys.readouterr().out
+    dropped = json.loads((tmp_path / "kept" / "recipe.json").read_text())["files"][0]["dropped"]
+    assert dropped == {"0": "max_negative_percent", "1": "max_saturated_points"}
+
+
 @pytest.mark.parametrize("case", tables.BAD_SETS)
 def test_files_that_do_not_fit_together_are_not_cleaned(case: str, tmp_path: Path, capsys: Capture) -> None:
     spoil, words = tables.BAD_SETS[case]

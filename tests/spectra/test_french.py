@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from lib import cleaning
-from lib.task import InputError, Phrase, Samples
+from lib.task import InputError, Phrase, Samples, Task
 from lib.tasks.spectra import TASK, arrays, checks, clean, sheet_strata, verdicts
 from lib.tasks.spectra.files import Columns, read
 from lib.tasks.spectra.sheet_rows import scored
@@ -188,6 +189,23 @@ def test_what_a_split_may_spoil_is_told_on_the_french_sheet() -> None:
     told = sheet_strata.facts_panel(t, facts, FRENCH.say).content["valeur"].tolist()
     assert "3 échantillons manquent de points des canaux choisis et sont laissés de côté." in told
     assert "an older run's note" in told and "population simulée de 40 échantillons, germe 1" in told
+
+
+@pytest.mark.parametrize(("language", "seen", "not_seen"), [(FRENCH, "Le reste", "The rest"), (TASK, "The rest", "Le reste")])
+def test_a_class_that_is_made_here_is_a_word_of_the_sheet_and_of_predictions(language: Task, seen: str, not_seen: str) -> None:
+    rng = np.random.default_rng(2)
+    facts = certified(2, rng)
+    assert facts["classes"] == ["The rest", "OK"]
+    outputs, samples = draw(300, 2, rng)
+    predicted, truth = verdicts.decode(outputs, samples, facts), verdicts.truth(samples, facts)
+    assert set(predicted["predicted"]) == {"The rest", "OK"} and "p_The rest" in predicted, "files keep the name"
+    spoken = language.knowing(facts)
+    panels = [*spoken.sheet_panels(predicted, truth, samples.table), *spoken.prediction_panels(predicted, samples, predicted)]
+    told = json.dumps([panel.to_json() for panel in panels], ensure_ascii=False)
+    assert seen in told and not_seen not in told
+    row = predicted[predicted["predicted"] == "The rest"].iloc[0]
+    headline = dict(pair[:2] for pair in spoken.headline(pd.Series({**row, "prediction_set": "The rest | OK"})))
+    assert seen in headline.values() and f"{seen} | OK" in headline.values()
 
 
 # --- remarks ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,8 @@ def test_a_map_is_learnt_from_the_mean_of_each_specimen_of_training_that_both_me
     rows = whole(data, "train").table
     means = rows.groupby(["group", "instrument"])["weight"].mean().unstack().dropna()
     told = data.facts()["transfer"]
-    assert told.pop("tested")["specimens"] > 1
-    assert told == {"method": method, "from": "A", "to": "B", "shared": len(means)}
+    assert told.pop("tested")[0]["specimens"] > 1
+    assert told == {"method": method, "from": "A", "to": ["B"], "known": ["A", "B"], "shared": [len(means)]}
     assert json.loads(json.dumps(data.facts())) == data.facts()
     places = table.rows.reset_index().set_index("sample").loc[rows["sample"], "index"].to_numpy()
     spectra = pd.DataFrame(table.channel("two").values.astype(float)[places])
@@ -149,13 +150,13 @@ def test_a_map_is_learnt_from_the_mean_of_each_specimen_of_training_that_both_me
     first, second = (by.xs(name, axis=1, level=1).to_numpy() for name in "AB")
     expected = _affine(method, first, second)
     for part in ("centre", "matrix", "offset"):
-        assert getattr(data.transfer.maps[0], part) == pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-5)
+        assert getattr(data.transfer.maps[0][0], part) == pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_sheet_tells_what_is_left_on_test_specimens(method: str) -> None:
     data = TableData(asked(kept(two_instruments()), transfer=method))
-    told = data.facts()["transfer"]["tested"]
+    (told,) = data.facts()["transfer"]["tested"]
     table, rows = data._whole.table, data._rows["test"]
     shared = set(table["group"][rows][table["instrument"][rows] == "A"]) & set(
         table["group"][rows][table["instrument"][rows] == "B"]
@@ -172,25 +173,27 @@ def test_what_is_apart_is_in_percent_of_what_specimens_differ_by() -> None:
 
 
 def test_folds_add_their_test_specimens_up() -> None:
-    one = {"method": "pds", "tested": {"specimens": 10, "left": [{"channel": "a", "before_percent": 40.0, "after_percent": 8.0}]}}
-    two = {"method": "pds", "tested": {"specimens": 30, "left": [{"channel": "a", "before_percent": 60.0, "after_percent": 4.0}]}}
-    none = {"method": "pds", "tested": {"specimens": 1, "left": []}}
+    one = {"specimens": 10, "left": [{"channel": "a", "before_percent": 40.0, "after_percent": 8.0}]}
+    two = {"specimens": 30, "left": [{"channel": "a", "before_percent": 60.0, "after_percent": 4.0}]}
+    none = {"specimens": 1, "left": []}
     left = {"channel": "a", "before_percent": 55.0, "after_percent": 5.0}
-    assert pooled([one, two, none]) == {"method": "pds", "tested": {"specimens": 40, "left": [left]}}
-    assert pooled([none]) == none and pooled([{"method": "ds"}]) == {"method": "ds"}
+    folds = [{"method": "pds", "tested": tested} for tested in ([one, none], [two, none], [none, one])]
+    assert pooled(folds) == {"method": "pds", "tested": [{"specimens": 40, "left": [left]}, one]}
+    assert pooled(folds[1:2] * 2)["tested"][1] == {"specimens": 2, "left": []}
 
 
 def test_the_second_instrument_is_the_less_frequent_or_the_one_named() -> None:
     name = kept(two_instruments())
-    assert TableData(asked(name)).facts()["transfer"]["to"] == "B"
+    assert TableData(asked(name)).facts()["transfer"]["to"] == ["B"]
     for named, other in (("A", "B"), ("B", "A")):
-        told = TableData(asked(name, transfer_to=named)).facts()["transfer"]
-        assert (told["to"], told["from"]) == (named, other)
+        for option in ({"transfer_to": (named,)}, {"transfer_primary": other}):
+            told = TableData(asked(name, **option)).facts()["transfer"]
+            assert (told["to"], told["from"]) == ([named], other)
     assert "transfer" not in TableData(asked(name, transfer="none")).facts()
 
 
 def test_numbers_are_names_of_instruments_too() -> None:
-    data = TableData(asked(kept(two_instruments(instrument=np.repeat([1.0, 2.0], [120, 80]))), transfer_to="2"))
+    data = TableData(asked(kept(two_instruments(instrument=np.repeat([1.0, 2.0], [120, 80]))), transfer_to=("2",)))
     assert data.facts()["transfer"]["from"] == "1"
     rows = pd.DataFrame({"file": "x", "instrument": [1, 2]})
     assert instruments_of(rows).tolist() == ["1", "2"]
@@ -199,9 +202,13 @@ def test_numbers_are_names_of_instruments_too() -> None:
 @pytest.mark.parametrize(("columns", "options", "words"), [
     ({"instrument": ""}, {}, "does not tell the instrument of 200 of 200 samples"),
     ({"instrument": np.repeat(["A", "B", ""], [120, 70, 10])}, {}, "of 10 of 200 samples"),
-    ({"instrument": "A"}, {}, r"samples are of 1 \(A\)"),
-    ({"instrument": np.resize(["A", "B", "C"], 200)}, {}, r"samples are of 3 \(A, B, C\)"),
-    ({}, {"transfer_to": "C"}, "transfer_to 'C': no sample is of that instrument. Instruments: A, B"),
+    ({"instrument": "A"}, {}, "all samples are of one, A. Add samples of another instrument"),
+    ({"instrument": np.repeat(["A", "B", "C"], [120, 78, 2])}, {},
+     "specimens of the training part were measured on both A and C.*name other instruments in transfer_to"),
+    ({}, {"transfer_to": ("C",)}, "transfer_to 'C': no sample is of that instrument. Instruments: A, B"),
+    ({}, {"transfer_primary": "C"}, "transfer_primary 'C': no sample is of that instrument. Instruments: A, B"),
+    ({}, {"transfer_to": ("A", "B")}, "transfer_to 'A': one instrument must stay as it is"),
+    ({}, {"transfer_to": ("A",), "transfer_primary": "A"}, "transfer_to 'A': one instrument must stay as it is"),
     ({"group": [f"g{k}" for k in range(200)]}, {}, "0 specimens of the training part .* both A and B. Needed are ds 16, pds 3,"),
     ({}, {"group_by": "instrument", "n_splits": 2}, "group by specimen"),
 ])  # fmt: skip
@@ -220,7 +227,7 @@ def test_a_table_without_instruments_is_told() -> None:
 
 def test_ds_needs_more_specimens_than_pds() -> None:
     name = kept(two_instruments(36))
-    assert TableData(asked(name)).facts()["transfer"]["shared"] < 16
+    assert TableData(asked(name)).facts()["transfer"]["shared"][0] < 16
     with pytest.raises(InputError, match="Needed are ds 16"):
         TableData(asked(name, transfer="ds"))
 
@@ -251,7 +258,7 @@ def test_transferred_rows_are_what_the_network_makes_of_measured_ones() -> None:
         inputs = tensors(samples, facts)
         expected, measured = data.transferred("test")[0], data.everything("test")[0]
         assert network.transfer is not None
-        found = network.transfer(inputs["spectra"], inputs.get("second")).numpy()
+        found = network.transfer(inputs["spectra"], inputs.get("instrument")).numpy()
         assert found == pytest.approx(expected, rel=1e-5)
         on_a = (samples.table["instrument"] == "A").to_numpy()
         assert np.abs(expected - measured)[~on_a].max() > 5
@@ -261,34 +268,57 @@ def test_transferred_rows_are_what_the_network_makes_of_measured_ones() -> None:
 def test_the_instrument_of_each_row_is_an_input_except_where_both_are_projected() -> None:
     data = TableData(asked(kept_once()))
     samples, told = whole(data, "test"), data.facts()
-    found = model_inputs(samples, told)["second"]
+    found = model_inputs(samples, told)["instrument"]
     assert found.dtype == np.float32 and found.tolist() == (samples.table["instrument"] == "B").astype(float).tolist()
     projected = TableData(asked(kept_once(), transfer="epo")).facts()
-    assert "second" not in model_inputs(samples.with_columns(instrument="C"), projected)
-    assert set(trial_inputs(told, 50, np.random.default_rng(0))["second"]) == {0.0, 1.0}
-    assert "second" not in trial_inputs(projected, 5, np.random.default_rng(0))
+    assert "instrument" not in model_inputs(samples.with_columns(instrument="C"), projected)
+    assert set(trial_inputs(told, 50, np.random.default_rng(0))["instrument"]) == {0.0, 1.0}
+    assert "instrument" not in trial_inputs(projected, 5, np.random.default_rng(0))
 
 
 def test_files_that_do_not_tell_the_instrument_are_refused() -> None:
     data = TableData(asked(kept_once()))
     samples, told = whole(data, "test"), data.facts()
-    blank = [samples.with_columns(instrument=value) for value in ("", None)]
     absent = Samples(samples.inputs, samples.table.drop(columns="instrument"), samples.common)
-    for given in (*blank, absent):
-        with pytest.raises(
-            InputError, match=r"two.parquet: does not tell which instrument .* A or B.*add one called 'instrument'"
-        ):
-            model_inputs(given, told)
-    strange = samples.with_columns(instrument=np.r_[["C", ""], np.repeat("A", len(samples) - 2)])
-    with pytest.raises(InputError, match=r"2 samples .* does not know \('C', no name\). It knows A and B"):
-        model_inputs(strange, told)
+    with pytest.raises(InputError, match=r"two.parquet: does not tell which instrument .* A or B.*add one called 'instrument'"):
+        model_inputs(absent, told)
+
+
+def test_a_sample_of_an_unknown_instrument_is_taken_as_it_is_and_never_decided() -> None:
+    data, network, facts = prepared(asked(kept_once(), model="PLS-DA"))
+    names = np.r_[["C", ""], np.repeat("A", 8)]
+    samples = whole(data, "train").take(np.arange(10)).with_columns(instrument=names)
+    inputs = tensors(samples, facts)
+    assert network.transfer is not None
+    assert np.array_equal(network.transfer(inputs["spectra"], inputs["instrument"]).numpy(), inputs["spectra"].double().numpy())
+    outputs = {name: values.numpy() for name, values in network.physical(**inputs).items()}
+    outputs |= {"t2": np.zeros(10), "q": np.zeros(10)}
+    found = TASK.knowing(facts).decode(outputs, samples)
+    told = "of an instrument that the transfer does not know, so taken as it is"
+    assert found["note"].str.contains(told).tolist() == [True, True] + [False] * 8
+    assert found["in_domain"].tolist() == [False, False] + [True] * 8
+    projected = TableData(asked(kept_once(), transfer="epo")).facts()
+    assert not TASK.knowing(projected).decode(outputs, samples)["note"].str.contains(told).any()
 
 
 def test_a_network_that_is_not_told_the_instrument_says_so() -> None:
-    network = InstrumentMap([4], both=False)
+    network = InstrumentMap([4], 2)
     with pytest.raises(InputError, match="was not told which"):
         network(torch.zeros(2, 4), None)
-    assert torch.equal(network(torch.ones(2, 4), torch.tensor([0.0, 1.0])), torch.ones(2, 4).double())
+    assert torch.equal(network(torch.ones(3, 4), torch.tensor([0.0, 1.0, 2.0])), torch.ones(3, 4).double())
+
+
+def test_weights_and_facts_made_with_one_second_instrument_are_read() -> None:
+    data, network, facts = prepared(asked(kept_once(), model="PLS-DA"))
+    old = copy.deepcopy(facts)
+    old["transfer"] |= {key: facts["transfer"][key][0] for key in ("to", "shared", "tested")}
+    del old["transfer"]["known"]
+    weights = {name: value[0] if name.startswith("transfer.") else value for name, value in network.state_dict().items()}
+    again = build(data.config, old)
+    again.load_state_dict(weights)
+    samples = whole(data, "test")
+    for name, value in network.physical(**tensors(samples, facts)).items():
+        assert torch.equal(again.eval().physical(**tensors(samples, old))[name], value), name
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
@@ -325,8 +355,98 @@ def test_a_run_predicts_and_exports_with_its_transfer(tmp_path: Path) -> None:
     samples = as_samples(two_instruments(30), "fresh.csv")
     table = found.predict(samples)
     assert (table["predicted"] == samples.table["kind"]).mean() > 0.9
-    assert found.network.get_buffer("transfer.matrix_0").sub(torch.eye(POINTS[0])).abs().max() > 0.1
+    assert found.network.get_buffer("transfer.matrix_0")[0].sub(torch.eye(POINTS[0])).abs().max() > 0.1
     export.export(run, "onnx", tmp_path)  # which compares the graph with torch, and refuses where they differ
+
+
+# --- three instruments ------------------------------------------------------------------------------------------------
+def on_third(x: np.ndarray) -> np.ndarray:
+    """The same spectra as yet another instrument shows them."""
+    return np.roll(x, -1, axis=1) * np.linspace(1.5, 0.8, x.shape[1]) - 30
+
+
+def three_instruments(n: int = 150) -> SpectraTable:
+    """Specimens measured on A; of those of a number divisible by 3 a second time on B, of the next ones on C."""
+    channels = [curves(n, points, seed=k) for k, points in enumerate(POINTS)]
+    for values in channels:
+        values[::2] *= np.linspace(1, 1.4, values.shape[1])
+    again = {"B": np.arange(0, n, 3), "C": np.arange(1, n, 3)}
+    specimen = np.concatenate([np.arange(n), *again.values()])
+    spectra = [np.concatenate([x, on_second(x[again["B"]]), on_third(x[again["C"]])]) for x in channels]
+    rows = pd.DataFrame({
+        "sample": [f"r{k}" for k in range(len(specimen))], "group": [f"g{k}" for k in specimen],
+        "instrument": np.repeat(["A", "B", "C"], [n, n // 3, n // 3]), "kind": np.where(specimen % 2, "beef", "lamb"),
+    })  # fmt: skip
+    made = tuple(
+        Channel(name, np.arange(float(points)), values.astype(np.float32), "nm")
+        for name, points, values in zip(("one", "two"), POINTS, spectra)
+    )
+    return SpectraTable(made, rows)
+
+
+def apart_after(data: TableData, primary: str, other: str) -> tuple[float, float]:
+    """`apart_percent` of specimens of the test part between two instruments, as measured and after the transfer."""
+    rows = whole(data, "test").table
+    found = []
+    for spectra in (data.everything("test")[0], data.transferred("test")[0]):
+        frame = pd.DataFrame(spectra).assign(group=rows["group"].to_numpy(), instrument=rows["instrument"].to_numpy())
+        one, two = (frame[frame["instrument"] == name].set_index("group").drop(columns="instrument") for name in (primary, other))
+        both = one.index.intersection(two.index)
+        found.append(apart_percent(one.loc[both].to_numpy(), two.loc[both].to_numpy()))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_instrument_has_a_map_of_its_own_to_the_first(method: Method) -> None:
+    data = TableData(asked(kept(three_instruments()), transfer=method))
+    told = data.facts()["transfer"]
+    assert (told["from"], told["to"], told["known"]) == ("A", ["B", "C"], ["A", "B", "C"])
+    assert len(told["shared"]) == len(told["tested"]) == 2 and min(told["shared"]) > 16
+    for place, name in enumerate("BC"):
+        before, after = apart_after(data, "A", name)
+        assert before > 60 and after < 0.4 * before
+        left = told["tested"][place]["left"]
+        assert [one["channel"] for one in left] == ["one", "two"]
+        assert all(one["after_percent"] < 0.4 * one["before_percent"] for one in left)
+    own = (whole(data, "test").table["instrument"] == "A").to_numpy()
+    unchanged = np.array_equal(data.everything("test")[0][own], data.transferred("test")[0][own])
+    assert unchanged == (method != "epo")
+
+
+def test_an_instrument_can_be_left_as_it_is_and_another_be_the_first() -> None:
+    name = kept(three_instruments())
+    data = TableData(asked(name, transfer_to=("C",)))
+    told = data.facts()["transfer"]
+    assert (told["from"], told["to"], told["known"]) == ("A", ["C"], ["A", "B", "C"])
+    rows = whole(data, "test").table["instrument"].to_numpy()
+    changed = (data.everything("test")[0] != data.transferred("test")[0]).any(axis=1)
+    assert changed.tolist() == (rows == "C").tolist()
+    samples = whole(data, "test")
+    assert set(model_inputs(samples, data.facts())["instrument"][rows == "B"]) == {0.0}
+    certain = {"probability": np.eye(2)[np.zeros(len(samples), int)], "t2": np.zeros(len(samples)), "q": np.zeros(len(samples))}
+    assert TASK.knowing(data.facts()).decode(certain, samples)["in_domain"].all(), "B was in the training"
+    with pytest.raises(InputError, match="0 specimens of the training part were measured on both B and C"):
+        TableData(asked(name, transfer_primary="B"))
+    assert TableData(asked(name, transfer_primary="B", transfer_to=("A",))).facts()["transfer"]["to"] == ["A"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "method"), [("compact CNN", "pds"), ("PLS-DA", "ds")])
+def test_a_graph_of_three_instruments_is_that_of_the_network(family: str, method: str, tmp_path: Path) -> None:
+    config = asked(kept(three_instruments()), model=family, transfer=method)
+    data, network, facts = prepared(config)
+    inputs = tensors(whole(data, "train"), facts)
+    assert set(inputs["instrument"].tolist()) == {0.0, 1.0, 2.0}
+    assert network.transfer is not None
+    found = network.transfer(inputs["spectra"], inputs["instrument"]).numpy()
+    samples = data.everything("train")[0]
+    order = data.transferred("train")[0][np.argsort(samples[:, 0], kind="stable")]
+    assert found[np.argsort(inputs["spectra"][:, 0].numpy(), kind="stable")] == pytest.approx(order, rel=1e-4, abs=1e-3)
+    again = build(config, json.loads(json.dumps(facts)))
+    again.load_state_dict(network.state_dict())
+    for name, value in network.physical(**inputs).items():
+        assert torch.equal(again.eval().physical(**inputs)[name], value), name
+    assert_parity(network, inputs, tmp_path / "model.onnx")
 
 
 # --- what it gains ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from lib import tasks
 from lib.task import Panel, Samples, View
 from lib.tasks.spectra import transfer_views
 from lib.tasks.spectra.arrays import as_samples
-from tests.spectra.test_transfer import curves, on_second, two_instruments
+from tests.spectra.test_transfer import curves, on_second, three_instruments, two_instruments
 
 TASK = tasks.get("spectra")
 
@@ -92,18 +92,46 @@ def test_what_was_chosen_fills_in_the_training() -> None:
     view = view_of(samples())
     assert view is not None and list(view.carry) == ["Train with DS", "Train with PDS", "Train with EPO"]
     settings = view.carry["Train with PDS"](first="A", second="B", shared="group")
-    assert settings == {"transfer": "pds", "transfer_to": "B", "transfer_shared": ""}
+    assert settings == {"transfer": "pds", "transfer_primary": "A", "transfer_to": (), "transfer_shared": ""}
     assert TASK.Training.parse(settings).transfer == "pds"
     assert view.carry["Train with EPO"](first="A", second="B", shared="seal")["transfer_shared"] == "seal"
 
 
 def test_the_sheet_says_that_spectra_were_transferred() -> None:
     assert transfer_views.sheet_panel({}) == []
-    facts = {"transfer": {"method": "epo", "from": "A", "to": "B", "shared": 17}}
+    facts = {"transfer": {"method": "epo", "from": "A", "to": ["B"], "known": ["A", "B"], "shared": [17]}}
     (panel,) = transfer_views.sheet_panel(facts)
     assert isinstance(panel.content, pd.DataFrame)
-    assert list(panel.content["this run"]) == ["external parameter orthogonalisation (EPO), of both", "A", "B", "17"]
+    assert list(panel.content["this run"]) == ["external parameter orthogonalisation (EPO), of all", "A", "B", "17"]
     left = [{"channel": "277", "before_percent": 61.2, "after_percent": 7.9}, {"channel": "flat"}]
-    facts["transfer"] |= {"tested": {"specimens": 9, "left": left}}
+    facts["transfer"] |= {"tested": [{"specimens": 9, "left": left}]}
     (panel,) = transfer_views.sheet_panel(facts)
     assert list(panel.content["this run"])[4:] == ["9", "61 % before, 8 % after"] and "has not seen" in panel.explanation
+
+
+def test_the_sheet_tells_of_each_instrument_and_of_those_left_as_they_are() -> None:
+    left = [[{"channel": "277", "before_percent": 60.0, "after_percent": after}] for after in (5.0, 9.0)]
+    tested = [{"specimens": n, "left": one} for n, one in zip((4, 6), left)]
+    told = {"method": "pds", "from": "A", "to": ["B", "C"], "known": ["A", "B", "C", "D"], "shared": [17, 20], "tested": tested}
+    (panel,) = transfer_views.sheet_panel({"transfer": told})
+    assert isinstance(panel.content, pd.DataFrame)
+    assert list(panel.content["this run"]) == [
+        "piecewise direct standardisation (PDS)", "A", "B", "17", "4", "60 % before, 5 % after", "C", "20", "6",
+        "60 % before, 9 % after", "D",
+    ]  # fmt: skip
+
+
+def test_a_run_made_with_one_second_instrument_is_told_as_before() -> None:
+    told = {"method": "pds", "from": "A", "to": "B", "shared": 17, "tested": {"specimens": 9, "left": []}}
+    (panel,) = transfer_views.sheet_panel({"transfer": told})
+    assert isinstance(panel.content, pd.DataFrame) and list(panel.content["this run"])[1:] == ["A", "B", "17", "9"]
+
+
+def test_of_three_instruments_two_are_shown_and_the_others_named() -> None:
+    found = as_samples(three_instruments(), "three.csv")
+    view = view_of(found)
+    assert view is not None and [pick.values for pick in view.picks[:2]] == [("A", "B", "C"), ("B", "C", "A")]
+    panel = panel_of(found, second="C")
+    assert "training brings each of the others, B, C, to A" in panel.explanation
+    names = {trace.name for trace in panel.content.data} if isinstance(panel.content, go.Figure) else set()
+    assert names == {"instrument A", "instrument C"}

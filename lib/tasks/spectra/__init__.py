@@ -209,7 +209,7 @@ class Spectra(Task):
         network.fit_inputs(spectra, tabular, np.random.default_rng([data.config.seed, FITTING]))
 
     def tensors(self, samples: Samples) -> Arrays:
-        """`spectra` (n, P) of the run's channels side by side; `tabular` (n, T) and `second` (n,) where it takes any."""
+        """`spectra` (n, P) of the run's channels side by side; `tabular` (n, T) and `instrument` (n,) where it takes any."""
         from lib.tasks.spectra import arrays
 
         return arrays.model_inputs(samples, self.facts)

@@ -43,10 +43,10 @@ def as_table(samples: Samples) -> SpectraTable:
 def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
     """What the network of a run takes: `spectra` (n, P), its channels side by side, and `tabular` (n, T) where it has any.
 
-    A run that transfers spectra of a second instrument takes `second` (n,) too: 1 for a sample of that instrument, else 0.
-    `facts` are the run's: "channels" (name, unit, axis), "tabular" (column names) and "transfer" (method, from, to). Channels are
-    brought to the model's axis; a tabular value that is missing is NaN, which the network fills. Raises InputError naming a
-    channel or column that lacks, or an instrument that the model does not know.
+    A run that transfers spectra between instruments takes `instrument` (n,) too: k for a sample of the k-th that is brought to
+    the first, 0 for any other, which stays as it is. `facts` are the run's: "channels" (name, unit, axis), "tabular" (column
+    names) and "transfer" (see `bridge`). Channels are brought to the model's axis; a tabular value that is missing is NaN, which
+    the network fills. Raises InputError naming a channel or column that lacks, that of the instruments too.
     """
     table = as_table(samples)
     name = str(samples.table["file"].iloc[0]) if len(samples) else "table"
@@ -62,14 +62,36 @@ def model_inputs(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
         columns = [pd.to_numeric(samples.table[column], errors="coerce").to_numpy(np.float32) for column in facts["tabular"]]
         arrays["tabular"] = np.stack(columns, 1)
     if takes_instrument(facts):
-        arrays["second"] = _of_second(samples.table, facts["transfer"], name).astype(np.float32)
+        if INSTRUMENT not in samples.table:
+            problem = Phrase(
+                "does not tell which instrument measured its samples, {names}, by which this model transfers",
+                names=" or ".join(bridge(facts)["known"]),
+            )
+            raise InputError(name, problem, Phrase("Name that column, or add one called {column!r}.", column=INSTRUMENT))
+        arrays["instrument"] = instrument_numbers(samples.table, facts).astype(np.float32)
     return arrays
 
 
+def bridge(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The transfer of a run: method, from, to, known, shared, tested, as `Adaptation.facts` has them; {} without one.
+
+    Runs made when there was one second instrument have its values where there are lists now.
+    """
+    told = facts.get("transfer") or {}
+    if not isinstance(told.get("to"), str):
+        return dict(told)
+    lists = {key: [told[key]] for key in ("to", "shared", "tested") if key in told}
+    return {**told, **lists, "known": [told["from"], told["to"]]}
+
+
 def takes_instrument(facts: Mapping[str, Any]) -> bool:
-    """Whether the network of a run must know which instrument measured a sample; EPO projects the spectra of both alike."""
-    transfer = facts.get("transfer")
-    return transfer is not None and transfer["method"] != "epo"
+    """Whether the network of a run must know which instrument measured a sample; EPO projects the spectra of all alike."""
+    return bridge(facts).get("method", "epo") != "epo"
+
+
+def strangers(rows: pd.DataFrame, facts: Mapping[str, Any]) -> np.ndarray:
+    """Which rows (n,) bool are of an instrument, or of none, that the transfer of a run does not know; none without one."""
+    return ~np.isin(instruments_of(rows), bridge(facts)["known"]) if takes_instrument(facts) else np.zeros(len(rows), bool)
 
 
 def instruments_of(rows: pd.DataFrame) -> np.ndarray:
@@ -77,25 +99,10 @@ def instruments_of(rows: pd.DataFrame) -> np.ndarray:
     return text(rows[INSTRUMENT]).to_numpy(object) if INSTRUMENT in rows else np.full(len(rows), "", object)
 
 
-def _of_second(rows: pd.DataFrame, transfer: Mapping[str, Any], name: str) -> np.ndarray:
-    """Which rows the second instrument measured (n,) bool. Raises InputError where one of another instrument is among them."""
-    found, known = instruments_of(rows), (transfer["from"], transfer["to"])
-    if len(found) and not (found != "").any():
-        problem = Phrase(
-            "does not tell which instrument measured its samples, {names}, by which this model transfers",
-            names=" or ".join(known),
-        )
-        raise InputError(name, problem, Phrase("Name that column, or add one called {column!r}.", column=INSTRUMENT))
-    strange = ~np.isin(found, known)
-    if strange.any():
-        others = ", ".join(repr(word) if word else "no name" for word in pd.unique(found[strange])[:5])
-        problem = Phrase(
-            "{n} samples are of an instrument that this model does not know ({others})", n=int(strange.sum()), others=others
-        )
-        raise InputError(
-            name, problem, Phrase("It knows {names}: mend the names, or leave these samples out.", names=" and ".join(known))
-        )
-    return found == known[1]
+def instrument_numbers(rows: pd.DataFrame, facts: Mapping[str, Any]) -> np.ndarray:
+    """The place of each row's instrument (n,) among those that the run brings to the first, from 1; 0 for any other."""
+    others = pd.Index(bridge(facts).get("to", ()), dtype=object)
+    return np.asarray(others.get_indexer(pd.Index(instruments_of(rows), dtype=object)) + 1)
 
 
 def _on_axis(table: SpectraTable, wanted: Mapping[str, Any], name: str) -> np.ndarray:
@@ -133,5 +140,5 @@ def trial_inputs(facts: Mapping[str, Any], n: int, rng: np.random.Generator) -> 
     if facts["tabular"]:
         arrays["tabular"] = rng.normal(size=(n, len(facts["tabular"]))).astype(np.float32)
     if takes_instrument(facts):
-        arrays["second"] = rng.integers(2, size=n).astype(np.float32)
+        arrays["instrument"] = rng.integers(len(bridge(facts)["to"]) + 1, size=n).astype(np.float32)
     return arrays

@@ -27,10 +27,11 @@ from lib.tasks.spectra.sample_views import (
     number,
     reading_titles,
     see_through,
+    two_lines,
     value_title,
 )
 from lib.tasks.spectra.settings import Rules
-from lib.tasks.spectra.table import INSTRUMENT, PROVENANCE, SAMPLE, SEVERITIES, SEVERITY, TYPE
+from lib.tasks.spectra.table import ALGORITHM, INSPECTOR, INSTRUMENT, PROVENANCE, SAMPLE, SEVERITIES, SEVERITY, TYPE
 from lib.words import Say, english
 
 POINTS = 5000  # samples drawn one by one
@@ -156,7 +157,7 @@ def _integrals(look: Look, title: str) -> Panel:
     for axis, cell in zip(look.axes, cells):
         least = getattr(look.rules, f"min_integral_{axis.name}", 0.0) if axis.counts else 0.0
         _add_shares(fig, look.numbers(axis.integral), look, cell, least or np.nan)
-        fig.update_xaxes(title_text=integral_title(axis, look.say), **cell)
+        fig.update_xaxes(title_text=two_lines(integral_title(axis, look.say)), **cell)
         if least:
             fig.add_vline(x=least, line_dash="dash", annotation_text=look.say("limit"), **cell)
     text = look.say(
@@ -177,7 +178,7 @@ def _maxima(look: Look, title: str) -> Panel:
             limits = {look.say("limit"): getattr(look.rules, f"max_{axis.name}"), look.say("plateau"): PLATEAU_COUNTS}
         first = next(iter(limits.values()), np.nan)
         _add_shares(fig, values, look, cell, first)
-        fig.update_xaxes(title_text=maximum_title(axis, look.say), **cell)
+        fig.update_xaxes(title_text=two_lines(maximum_title(axis, look.say)), **cell)
         hi = _bounds(values[np.isfinite(values)], first)[1]
         for name, limit in limits.items():
             if limit <= hi:
@@ -298,7 +299,7 @@ def _joint(look: Look, title: str) -> Panel:
             x=((edges[1:] + edges[:-1]) / 2).astype(np.float32), y=look.order, z=share, coloraxis="coloraxis",
             hovertemplate="%{y}<br>%{x:.4g}<br>%{z:.1f} %<extra></extra>", **cell,
         )  # fmt: skip
-        fig.update_xaxes(title_text=integral_title(axis, look.say), showgrid=False, **cell)
+        fig.update_xaxes(title_text=two_lines(integral_title(axis, look.say)), showgrid=False, **cell)
         fig.update_yaxes(title_text=look.say("class") if cell["col"] == 1 else "", showgrid=False, **cell)
     bar = {"title": {"text": look.say("% of class")}}
     fig.update_layout(coloraxis={"colorscale": figures.SEQUENTIAL, "colorbar": bar, "cmin": 0}, margin={"t": 16})
@@ -322,7 +323,7 @@ def _boxes(look: Look, title: str) -> Panel:
                     y=[name], orientation="h", lowerfence=low, q1=q1, median=median, q3=q3, upperfence=high, name=name,
                     showlegend=False, marker_color=look.colour(name), **cell,
                 )  # fmt: skip
-        fig.update_xaxes(title_text=integral_title(axis, look.say), **cell)
+        fig.update_xaxes(title_text=two_lines(integral_title(axis, look.say)), **cell)
         fig.update_yaxes(title_text=look.say("class") if cell["col"] == 1 else "", **cell)
     text = look.say("Boxes: the middle half of the samples and the median; whiskers: 5 % to 95 %.")
     return Panel("boxes", title, fig.update_layout(margin={"t": 16}), text, True)
@@ -331,6 +332,7 @@ def _boxes(look: Look, title: str) -> Panel:
 def _counts(look: Look, title: str) -> Panel:
     """Samples of each class by instrument and by who judged."""
     kinds = {INSTRUMENT: look.say("instrument {name}"), PROVENANCE: look.say("judged by {name}")}
+    judges = {INSPECTOR: look.say("inspector"), ALGORITHM: look.say("algorithm"), "": look.say("unknown")}
     there = [name for name in kinds if name in look.samples.table]
     fig, cells = grid(len(there), columns=2)
     colour = iter(figures.COLOURS * 3)
@@ -338,7 +340,7 @@ def _counts(look: Look, title: str) -> Panel:
         groups, names = classes_of(look.samples.table, column, look.say)
         for group in [*names, *([""] if (groups == "").any() else [])]:
             count = [int(((look.classes == name) & (groups == group)).sum()) for name in look.order]
-            shown = kinds[column].format(name=group or look.say("unknown"))
+            shown = kinds[column].format(name=judges.get(group, group) if column == PROVENANCE else group or look.say("unknown"))
             fig.add_bar(x=look.order, y=count, name=shown, text=count, marker_color=next(colour), **cell)
         fig.update_yaxes(title_text=look.say("number of samples"), **cell)
         fig.update_xaxes(title_text=look.say("class"), **cell)
@@ -368,7 +370,7 @@ def _drift(look: Look, title: str) -> Panel:
             shown = say("instrument {name}", name=name) if name else say("all samples")
             first = cell == {"row": 1, "col": 1}
             _add_band(fig, labels, place[chosen], values[chosen], figures.COLOURS[nth], shown, first, cell)
-        fig.update_yaxes(title_text=integral_title(axis, say), **cell)
+        fig.update_yaxes(title_text=two_lines(integral_title(axis, say)), **cell)
         fig.update_xaxes(title_text=say("date of measurement"), type="date", **cell)
     text = say(
         "Median (line) and middle 68 % (band) of the samples measured in each of {bins} spans of time. A slope is a lamp that "
@@ -480,6 +482,6 @@ def _extreme_spectra(look: Look, title: str) -> Panel:
                 mode="lines", line={"color": colours[which], "width": 1.5}, name=words[which], legendgroup=which,
                 showlegend=cell == {"row": 1, "col": 1}, **cell,
             )  # fmt: skip
-        fig.update_xaxes(title_text=axis_title(axis, say) + ", " + channel_title(axis, say), **cell)
+        fig.update_xaxes(title_text=two_lines(axis_title(axis, say) + ", " + channel_title(axis, say)), **cell)
         fig.update_yaxes(title_text=value_title(axis, say), **cell)
     return Panel("extreme-spectra", title, fig, say("By integral, of each channel."), True)

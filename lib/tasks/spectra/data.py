@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib.splits import FINEST, Parts, absent, folds, four_way, leaks, numbered, warnings_of
 from lib.task import InputError, Phrase, Samples, Split, TrainingData
-from lib.tasks.spectra.arrays import as_samples
+from lib.tasks.spectra.arrays import as_samples, instrument_numbers
 from lib.tasks.spectra.augment import augment, check_zero_points
 from lib.tasks.spectra.config import Simulation
 from lib.tasks.spectra.learning import CLASSES, CODE, LABEL, RESERVED, class_weights, codes_of, for_training
@@ -21,7 +21,7 @@ from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.sources import SIMULATED, Source, aligned, check_tabular, chosen, complete, load, load_test
 from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SpectraTable
 from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, settle_rare
-from lib.tasks.spectra.transfer import learn, second_rows, tested
+from lib.tasks.spectra.transfer import learn, tested
 from lib.tasks.spectra.verdicts import asked
 from lib.words import as_phrase, plain
 
@@ -169,6 +169,7 @@ def balance_of(config: Training, source: Source | None = None) -> tuple[pd.DataF
     found = balance(classes, np.arange(len(rows)) if groups is None else numbered(groups))
     settled, told = classes, [*notes, *classes.notes]
     try:
+        check_tabular(rows, config, name)
         settled, _, more = settle(classes, groups, config, name)
         told += more
     except InputError as error:
@@ -246,7 +247,6 @@ class TableData(TrainingData):
             self._groups = np.concatenate([self._groups, self._groups.max() + 1 + np.arange(len(added))])
             specimens = np.concatenate([specimens.astype(object), specimens_of(added.table).astype(object)])
             self._whole, notes = Samples.concat([self._whole, added]), [*notes, *test_notes]
-        self._second = second_rows(self._whole.table, self.transfer)
         counts = np.bincount(classes.codes[self._rows["train"]], minlength=len(classes.names))
         self._weights = class_weights(counts, config.class_weights)
         self._order: tuple[int, np.ndarray] | None = None
@@ -256,6 +256,7 @@ class TableData(TrainingData):
             same = self._whole.table[column].to_numpy(object) if column in self._whole.table else specimens
             left = tested(self.transfer, self._whole, same, self._rows["test"])
             self._facts["transfer"] = {**self.transfer.facts(), "tested": left}
+        self._instrument = instrument_numbers(self._whole.table, self._facts)
 
     def _told(self, source: Source, counts: np.ndarray, notes: list[str], specimens: np.ndarray) -> dict[str, Any]:
         """Most of `facts`; `specimens` (n,) numbers the specimen of each row of the table."""
@@ -295,8 +296,8 @@ class TableData(TrainingData):
         "classes" (names in code order), "merged" (names that "other" stands for), "counts" (training rows of each class),
         "channels" (name, unit, axis), "tabular", "target" (kind, of, column), "simulated", "notes" (what was left out and what
         may spoil the evaluation) and "reading" (what was done to read the file), both as `words.plain`, "rows" and "groups"
-        (samples and specimens of each part), "source"; with an instrument transfer "transfer" (method, from, to, shared,
-        tested).
+        (samples and specimens of each part), "source"; with an instrument transfer "transfer" (as
+        `Adaptation.facts`, and tested).
         """
         return copy.deepcopy(self._facts)
 
@@ -324,7 +325,8 @@ class TableData(TrainingData):
         if self.transfer is None or not self.config.mixup_alpha:
             return for_training(samples, self._weights, self.config, self.config.tabular, rng)
         # Mixup stays within one instrument: of a mixture of two the network could not transfer the one part alone.
-        own = [samples.take(np.flatnonzero(self._second[rows] == side)) for side in np.unique(self._second[rows])]
+        numbers = self._instrument[rows]
+        own = [samples.take(np.flatnonzero(numbers == number)) for number in np.unique(numbers)]
         return Samples.concat([for_training(one, self._weights, self.config, self.config.tabular, rng) for one in own])
 
     def _shuffled(self, epoch: int) -> np.ndarray:
@@ -354,7 +356,7 @@ class TableData(TrainingData):
         """As `everything`, with spectra as the network has them after the transfer between instruments, where there is one."""
         spectra, tabular, codes, groups = self.everything(split)
         if self.transfer is not None:
-            self.transfer.apply(spectra, self._second[self._rows[split]])
+            self.transfer.apply(spectra, self._instrument[self._rows[split]])
         return spectra, tabular, codes, groups
 
 

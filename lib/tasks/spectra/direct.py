@@ -42,7 +42,7 @@ def fit(
     "best of" is the mean of the candidates that held-out rows cannot tell from the best (`classical.alike`); a family by its name
     is its best candidate alone.
 
-    `spectra` (n, P) in their own units (of a second instrument: as they are after the transfer), `codes` (n,) positions in
+    `spectra` (n, P) in their own units (of further instruments: as they are after the transfer), `codes` (n,) positions in
     facts["classes"], `groups` (n,): training rows alone; what is held out for the choice is taken from them by group. "chosen"
     has preprocessing, model and setting of the best candidate, `members` with the same of each that is averaged, and `table`, a
     row per candidate: candidate, preprocessing, model, setting, accuracy (0 to 1), macro_f1, log_loss (nats), seconds, averaged

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.task import InputError, Phrase
+from lib.tasks.spectra.arrays import bridge, takes_instrument
 from lib.tasks.spectra.linear import Averaged, Linear, Rocket
 from lib.tasks.spectra.networks import Body, Classifier, InstrumentMap, Unfitted, split_points
 from lib.tasks.spectra.settings import GRADIENT_FREE, Training
@@ -58,11 +59,12 @@ def build(config: Training, facts: Mapping[str, Any]) -> Classifier:
 
 
 def instrument_map(facts: Mapping[str, Any]) -> InstrumentMap | None:
-    """The empty map between the two instruments of a run; None where it has no transfer."""
-    transfer = facts.get("transfer")
-    if transfer is None:
+    """The empty map between the instruments of a run; None where it has no transfer."""
+    transfer = bridge(facts)
+    if not transfer:
         return None
-    return InstrumentMap([len(channel["axis"]) for channel in facts["channels"]], both=transfer["method"] == "epo")
+    lengths = [len(channel["axis"]) for channel in facts["channels"]]
+    return InstrumentMap(lengths, len(transfer["to"])) if takes_instrument(facts) else InstrumentMap(lengths, all_alike=True)
 
 
 def linear(

@@ -1,14 +1,15 @@
 """The network of a run: preprocessing, a body that gives class scores, and how far a spectrum is from the training spectra.
 
 A `Classifier` takes `spectra` (B, P), all channels side by side in their own units, and, where the run has any, `tabular` (B, T)
-with NaN where a value is missing, and `second` (B,), 1 where a second instrument measured the row. All that training data tell
-(transfer, range, means, directions, temperature) lies in buffers, so that the weights file and the ONNX graph hold it too.
-Transfer, preprocessing and distances are in float64, because they amplify rounding.
+with NaN where a value is missing, and `instrument` (B,), k where the k-th of those that are brought to the first measured the
+row, else 0. All that training data tell (transfer, range, means, directions, temperature) lies in buffers, so that the weights
+file and the ONNX graph hold it too. Transfer, preprocessing and distances are in float64, because they amplify rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,40 +105,57 @@ def derivative(x: Tensor) -> Tensor:
 
 # --- between two instruments ------------------------------------------------------------------------------------------
 class InstrumentMap(nn.Module):
-    """Brings the second instrument's rows to the first, or, with `both`, projects those of both: an affine map per channel."""
+    """Brings rows of each further instrument to the first, or, with `all_alike`, projects all: an affine map per channel."""
 
-    centre: Tensor  # (P,)
-    offset: Tensor  # (P,) what becomes of `centre`
+    centre: Tensor  # (S, P), a row for each instrument that is brought to the first; one where all are projected
+    offset: Tensor  # (S, P) what becomes of `centre`
 
-    def __init__(self, lengths: Sequence[int], both: bool) -> None:
+    def __init__(self, lengths: Sequence[int], count: int = 1, all_alike: bool = False) -> None:
         super().__init__()
-        self.columns, self.both = split_points(lengths), both
-        self.register_buffer("centre", torch.zeros(sum(lengths)))
-        self.register_buffer("offset", torch.zeros(sum(lengths)))
-        for place, points in enumerate(lengths):  # (points, points) of each channel; nothing changes until `set`
-            self.register_buffer(f"matrix_{place}", torch.eye(points))
+        self.columns, self.all_alike = split_points(lengths), all_alike
+        self.register_buffer("centre", torch.zeros(count, sum(lengths)))
+        self.register_buffer("offset", torch.zeros(count, sum(lengths)))
+        for place, points in enumerate(lengths):  # (S, points, points) of each channel; nothing changes until `set`
+            self.register_buffer(f"matrix_{place}", torch.eye(points).repeat(count, 1, 1))
 
     def set(self, adaptation: Adaptation) -> None:
-        """Take the maps of all channels."""
-        maps = adaptation.maps
-        self.centre.copy_(torch.from_numpy(np.concatenate([one.centre for one in maps])))
-        self.offset.copy_(torch.from_numpy(np.concatenate([one.offset for one in maps])))
-        for place, one in enumerate(maps):
-            self.get_buffer(f"matrix_{place}").copy_(torch.from_numpy(one.matrix))
+        """Take the maps of all instruments and channels."""
+        for k, maps in enumerate(adaptation.maps):
+            self.centre[k] = torch.from_numpy(np.concatenate([one.centre for one in maps]))
+            self.offset[k] = torch.from_numpy(np.concatenate([one.offset for one in maps]))
+            for place, one in enumerate(maps):
+                self.get_buffer(f"matrix_{place}")[k] = torch.from_numpy(one.matrix)
 
-    def forward(self, spectra: Tensor, second: Tensor | None) -> Tensor:
-        """(B, P) and (B,) -> (B, P) float64. Raises InputError where a row's instrument must be known and is not."""
+    def forward(self, spectra: Tensor, instrument: Tensor | None) -> Tensor:
+        """(B, P) and (B,) -> (B, P) float64: rows of instrument k by the k-th map, others as they are.
+
+        Raises InputError where the instruments must be known and are not.
+        """
         x = widened(spectra)
-        centred = x - widened(self.centre)
+        if self.all_alike:
+            return self._mapped(x, 0)
+        if instrument is None:
+            raise InputError("instrument", "the model transfers between some and was not told which", "Give `instrument`.")
+        out = x
+        for k in range(len(self.centre)):
+            out = torch.where((instrument - (k + 1)).abs().unsqueeze(1) < 0.5, self._mapped(x, k), out)
+        return out
+
+    def _mapped(self, x: Tensor, k: int) -> Tensor:
+        centred = x - widened(self.centre[k])
         parts = [
-            centred[:, first:end] @ widened(self.get_buffer(f"matrix_{place}")) for place, (first, end) in enumerate(self.columns)
+            centred[:, first:end] @ widened(self.get_buffer(f"matrix_{place}")[k])
+            for place, (first, end) in enumerate(self.columns)
         ]
-        mapped = torch.cat(parts, 1) + widened(self.offset)
-        if self.both:
-            return mapped
-        if second is None:
-            raise InputError("instrument", "the model transfers between two and was not told which", "Give `second`, 0 or 1.")
-        return torch.where(second.unsqueeze(1) > 0.5, mapped, x)
+        return torch.cat(parts, 1) + widened(self.offset[k])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Weights made when there was one map at most have no axis of instruments."""
+        for name, own in self.named_buffers():
+            stored = state_dict.get(prefix + name)
+            if stored is not None and stored.ndim == own.ndim - 1:
+                state_dict[prefix + name] = stored.unsqueeze(0)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 # --- distance from the training spectra -------------------------------------------------------------------------------
@@ -312,20 +330,20 @@ class Classifier(nn.Module):
         self.register_buffer("tabular_mean", torch.zeros(tabular))
         self.register_buffer("tabular_deviation", torch.ones(tabular))
 
-    def forward(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> Tensor:
+    def forward(self, spectra: Tensor, tabular: Tensor | None = None, instrument: Tensor | None = None) -> Tensor:
         """Logits (B, K) float32, before the temperature."""
-        return self.body(self.preprocessing(self._transferred(spectra, second)), self._standardised(spectra, tabular))
+        return self.body(self.preprocessing(self._transferred(spectra, instrument)), self._standardised(spectra, tabular))
 
-    def physical(self, spectra: Tensor, tabular: Tensor | None = None, second: Tensor | None = None) -> dict[str, Tensor]:
+    def physical(self, spectra: Tensor, tabular: Tensor | None = None, instrument: Tensor | None = None) -> dict[str, Tensor]:
         """`probability` (B, K), rows adding to 1; `t2` and `q` (B,), of which 1 is the edge of the training spectra."""
-        x = self._transferred(spectra, second)
+        x = self._transferred(spectra, instrument)
         logits = self.body(self.preprocessing(x), self._standardised(spectra, tabular))
         t2, q = self.domain(x)
         return {"probability": torch.softmax(logits.float() / self.temperature, 1), "t2": t2, "q": q}
 
-    def _transferred(self, spectra: Tensor, second: Tensor | None) -> Tensor:
-        """(B, P) float64 of either instrument."""
-        return widened(spectra) if self.transfer is None else self.transfer(spectra, second)
+    def _transferred(self, spectra: Tensor, instrument: Tensor | None) -> Tensor:
+        """(B, P) float64 of any instrument."""
+        return widened(spectra) if self.transfer is None else self.transfer(spectra, instrument)
 
     def _standardised(self, spectra: Tensor, tabular: Tensor | None) -> Tensor:
         """(B, T) of mean 0 and standard deviation 1 on training rows; a missing value is the mean. Raises InputError."""
@@ -349,7 +367,7 @@ class Classifier(nn.Module):
         self.temperature.fill_(temperature)
 
     def set_transfer(self, adaptation: Adaptation | None) -> None:
-        """Take what was learnt between two instruments; nothing where the run has no transfer."""
+        """Take what was learnt between instruments; nothing where the run has no transfer."""
         if adaptation is not None:
             assert self.transfer is not None, "the network was built without facts['transfer']"
             self.transfer.set(adaptation)
@@ -357,7 +375,7 @@ class Classifier(nn.Module):
     def fit_inputs(self, spectra: np.ndarray, tabular: np.ndarray | None, rng: np.random.Generator) -> None:
         """Range, principal directions and scales from the training rows: spectra (n, P), tabular (n, T) with NaN or None.
 
-        Spectra of a second instrument are given as they are after the transfer. Raises InputError where there are fewer than two
+        Spectra of further instruments are given as they are after the transfer. Raises InputError where there are fewer than two
         rows, or a spectrum has a missing value.
         """
         if len(spectra) < 2:

@@ -17,6 +17,7 @@ from lib.tasks.spectra.learning import CLASSES, LABEL
 from lib.tasks.spectra.sample_views import axis_title, channel_title, value_title
 from lib.tasks.spectra.sheet_rows import legend_beside, style, thinned
 from lib.tasks.spectra.table import SAMPLE
+from lib.tasks.spectra.targets import in_words
 from lib.tasks.spectra.verdicts import Q_LIMIT, T2_LIMIT, Facts, probability_columns
 from lib.words import Say, english
 
@@ -55,11 +56,23 @@ def headline(row: pd.Series, facts: Facts, say: Say = english) -> list[tuple[str
     certain = verdicts.certified(facts)
     holds = say("holds the true class {share:.0f} % of the time or more", share=100 * facts["confidence"]) if certain else ""
     return [
-        (say("Class"), str(name), say("the most probable one")),
+        (say("Class"), in_words(name, say), say("the most probable one")),
         (say("Probability"), f"{100 * float(row[verdicts.P + str(name)]):.1f} %", share),
-        (say("Prediction set"), str(row["prediction_set"]), holds),
-        (say("Decision"), say(decision) if decision in DECISION_COLOURS else decision, promise_text(facts, say)),
+        (say("Prediction set"), _set_in_words(str(row["prediction_set"]), say), holds),
+        (say("Decision"), _decision_in_words(decision, say), promise_text(facts, say)),
     ]
+
+
+def _set_in_words(members: str, say: Say) -> str:
+    """A prediction set as a reader sees it."""
+    return say(members) if members == verdicts.NONE else verdicts.BETWEEN.join(
+        in_words(name, say) for name in members.split(verdicts.BETWEEN)
+    )  # fmt: skip
+
+
+def _decision_in_words(decision: str, say: Say) -> str:
+    """A decision, or the class that is decided, as a reader sees it."""
+    return say(decision) if decision in (*DECISION_COLOURS, verdicts.UNCERTIFIED) else in_words(decision, say)
 
 
 def promise_text(facts: Facts, say: Say) -> str:
@@ -86,7 +99,7 @@ def decision_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
     fig = figures.figure(yaxis_title=say("samples"), xaxis_type="category")
     share = [f"{count} ({100 * count / len(table):.1f} %)" for count in counts]
     colours = [DECISION_COLOURS.get(word, figures.BLUE) for word in words]
-    shown = [say(word) if word in DECISION_COLOURS else word for word in words]
+    shown = [_decision_in_words(word, say) for word in words]
     fig.add_bar(
         x=shown, y=counts.to_numpy(), marker_color=colours, text=share, textposition="outside", cliponaxis=False,
         customdata=list(range(len(words))),
@@ -112,7 +125,7 @@ def decision_panel(table: pd.DataFrame, facts: Facts, say: Say) -> Panel:
 # --- probabilities ----------------------------------------------------------------------------------------------------
 def probability_panel(table: pd.DataFrame, p: np.ndarray, facts: Facts, say: Say) -> Panel:
     """Probabilities (n, K): a bar per sample for few, a histogram for two classes, a heat map for more."""
-    names = [str(name) for name in facts["classes"]]
+    names = [in_words(name, say) for name in facts["classes"]]
     title = say("Probabilities of the classes")
     if len(p) <= FEW:
         told = say("One bar per sample. One colour that fills the bar is a sure answer; a bar in many colours is a doubtful one.")
@@ -179,7 +192,9 @@ def behind_panels(predicted: pd.DataFrame, samples: Samples, facts: Facts, say: 
     chosen = np.arange(min(len(predicted), SPECTRA))
     table = predicted.reset_index(drop=True)
     if LABEL in samples.table and samples.common.get(CLASSES) == list(facts["classes"]):
-        said = [f"{truth} → {name}" for truth, name in zip(samples.table[LABEL], table["predicted"])]
+        said = [
+            f"{in_words(truth, say)} → {in_words(name, say)}" for truth, name in zip(samples.table[LABEL], table["predicted"])
+        ]
         which = say("Named by truth → answer; the surest mistakes come first.")
         return _over_means(table, samples, chosen, which, facts, say, said)
     return _over_means(table, samples, chosen, say("The samples picked."), facts, say)
@@ -190,7 +205,7 @@ def _over_means(
     said: Sequence[str] | None = None,
 ) -> list[Panel]:  # fmt: skip
     """One figure per channel of the chosen rows; `said` (n,) names each row otherwise than by its class."""
-    called = [str(name) if pd.notna(name) else "–" for name in table["predicted"]] if said is None else said
+    called = [in_words(name, say) if pd.notna(name) else "–" for name in table["predicted"]] if said is None else said
     panels = []
     for channel in samples.common.get("channels", ()):
         name = str(channel["name"])
@@ -238,7 +253,7 @@ def _spectra_figure(
         behind = {say("median of these samples"): np.nanmedian(values[thinned(len(values), 2000)], axis=0)}
     for k, (name, mean) in enumerate(behind.items()):
         line = {"color": figures.GREY, "width": 3, "dash": ("solid", "dash", "dot", "dashdot")[k % 4]}
-        _add_spectrum(fig, axis if model_axis is None else model_axis, mean, name, line, 0.6)
+        _add_spectrum(fig, axis if model_axis is None else model_axis, mean, in_words(name, say), line, 0.6)
     for k, row in enumerate(chosen):
         sample = str(table[SAMPLE].iloc[row])[:40] if SAMPLE in table else str(row + 1)
         _add_spectrum(fig, axis, values[row], f"{sample}: {called[row]}", {"color": figures.COLOURS[k % 6], "width": 1.5}, 1.0)

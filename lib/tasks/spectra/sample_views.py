@@ -67,6 +67,11 @@ def maximum_title(axis: Axis, say: Say) -> str:
     return say("largest reading, channel {name} (unit of the file)", name=axis.name)
 
 
+def two_lines(title: str) -> str:
+    """A title of axes beside each other, broken after its first words so that neighbours do not meet."""
+    return title.replace(", ", "<br>", 1)
+
+
 def see_through(colour: str, share: float = 0.18) -> str:
     """A colour #rrggbb that lets most of what lies below shine through."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -142,7 +147,8 @@ def grid(count: int, columns: int = 0, height: int = 270) -> tuple[go.Figure, li
     """A figure of `count` axes in 2 or 3 columns, each `height` px high with its titles, and the cell of each."""
     columns = min(columns or (2 if count in (2, 4) else 3), count)
     rows = -(-count // columns)
-    fig = figures.subplots(rows, columns, horizontal_spacing=0.1 if columns > 1 else 0, vertical_spacing=76 / (height * rows))
+    height += 16  # for titles of two lines
+    fig = figures.subplots(rows, columns, horizontal_spacing=0.1 if columns > 1 else 0, vertical_spacing=92 / (height * rows))
     fig.update_layout(height=80 + height * rows, margin={"t": 48})
     return fig, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(count)]
 
@@ -169,7 +175,7 @@ def _spectra(samples: Samples, row: int, say: Say) -> tuple[go.Figure, dict[str,
             x=x, y=values, mode="lines", line={"color": figures.ACCENT, "width": 1.8}, name=say("this sample"),
             showlegend=legend, legendgroup="sample", **cell,
         )  # fmt: skip
-        fig.update_xaxes(title_text=axis_title(axis, say) + ", " + channel_title(axis, say), **cell)
+        fig.update_xaxes(title_text=two_lines(axis_title(axis, say) + ", " + channel_title(axis, say)), **cell)
         fig.update_yaxes(title_text=value_title(axis, say), **cell)
         seen = np.isfinite(values)
         if axis.counts and seen.any():  # else the band's scattered light would set the scale
@@ -238,7 +244,7 @@ def preview(samples: Samples, row: int, say: Say = english) -> go.Figure:
             x, y = axis.positions.astype(np.float32), made.astype(np.float32)
             fig.add_scatter(x=x, y=y, mode="lines", line=line, name=title, showlegend=False, **cell)
             fig.update_yaxes(title_text=title if column == 1 else "", **cell)
-        fig.update_xaxes(title_text=axis_title(axis, say) + ", " + channel_title(axis, say), row=4, col=column)
+        fig.update_xaxes(title_text=two_lines(axis_title(axis, say) + ", " + channel_title(axis, say)), row=4, col=column)
     return fig.update_layout(height=640, margin={"t": 16})
 
 

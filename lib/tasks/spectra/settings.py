@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from lib.task import Config, Phrase, TrainConfig, option
 
@@ -45,8 +45,9 @@ class Training(TrainConfig):
     """Training on a table of spectra: its own file, or a simulated population where none is named."""
 
     data: str = option(
-        "", "Table to train on: a file, or the name of a set kept on the Clean page; empty simulates a population", group="data"
-    )
+        "", "Table to train on: a file, or the name of a set kept on the Clean page; empty simulates a population", group="data",
+        path=True,
+    )  # fmt: skip
     simulated_samples: int = option(
         20_000, "Samples of the simulated population, where no table is named", unit="samples", group="data", ge=200, le=1_000_000
     )
@@ -66,18 +67,22 @@ class Training(TrainConfig):
     )
     transfer: Literal["none", "ds", "pds", "epo"] = option(
         "none",
-        "Make spectra of a second instrument fit the first, learnt from specimens that both measured: direct (ds) or piecewise "
-        "direct (pds) standardisation of the second, or removal of what differs from both (epo)",
+        "Make spectra of other instruments fit those of one, learnt from specimens that both measured: direct (ds) or piecewise "
+        "direct (pds) standardisation of each other one, or removal of what differs from all (epo)",
         group="data",
     )
-    transfer_to: str = option(
+    transfer_primary: str = option(
         "",
-        "Transfer: name of the second instrument in the instrument column; empty takes the one with fewer samples",
+        "Transfer: the instrument that stays as it is, by its name in the table; empty takes the one with most samples",
         group="data",
     )
+    transfer_to: tuple[str, ...] = option(
+        (), "Transfer: instruments that are brought to it; none named brings all others, else those not named stay as they are",
+        group="data",
+    )  # fmt: skip
     transfer_shared: str = option(
         "",
-        "Transfer: column whose equal values are the same specimen on both instruments; empty takes the specimens",
+        "Transfer: column whose equal values are the same specimen on two instruments; empty takes the specimens",
         group="data",
     )
     n_splits: int = option(5, "Folds; one of them is the test part", unit="folds", group="data", ge=2, le=50)
@@ -88,7 +93,9 @@ class Training(TrainConfig):
         "table kept aside (file). Under is-val and file, the fold selects the best epoch",
         group="data",
     )
-    test_data: str = option("", "Table to test on under test_source = file: a file, or the name of a kept set", group="data")
+    test_data: str = option(
+        "", "Table to test on under test_source = file: a file, or the name of a kept set", group="data", path=True
+    )
     test_columns: tuple[str, ...] = option(
         (), "Columns of the test table under other names, as grade=quality: name in the training table, name in the test table",
         group="data",
@@ -164,6 +171,12 @@ class Training(TrainConfig):
     def gradient_free(self) -> bool:
         """Whether the family is fitted at once, without epochs."""
         return self.model in GRADIENT_FREE
+
+    @field_validator("transfer_to", mode="before")
+    @classmethod
+    def _once_one_name(cls, value: Any) -> Any:
+        """Runs made when there was one second instrument have its name, or an empty text."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _fold(self) -> Self:

@@ -62,7 +62,7 @@ def confusion_figure(counts: np.ndarray, names: tuple[str, ...], say: Say, taste
     size = {"size": 9 if many else 12}
     fig.add_heatmap(
         z=share, text=cells, colorscale=figures.SEQUENTIAL, zmin=0, zmax=100, xgap=1, ygap=1,
-        showscale=not many, colorbar={"title": {"text": say("% of row")}}, hovertext=told, hoverinfo="text",
+        showscale=False, hovertext=told, hoverinfo="text",  # the shares stand in the cells
     )  # fmt: skip
     every = max(int(row.sum()), 1)
     totals = [(k, i, _cell(row[i], 100 * row[i] / every, many)) for i in range(k)]
@@ -125,7 +125,7 @@ def cutoff_table(t: Scored, facts: Facts, say: Say) -> pd.DataFrame:
     rows = []
     for goal in GOALS:
         for k, name in enumerate(t.names):
-            records = [fold["cutoffs"][name][goal] for fold in folds_of(facts)]
+            records = [fold["cutoffs"][str(facts["classes"][k])][goal] for fold in folds_of(facts)]
             made = [record for record in records if record["value"] is not None]
             happened, count, kept = _happened(t, t.decisions[goal], k, goal)
             outcome = _outcome(happened, count, records[0]["target"], say) if made else _missing(records[0], say)
@@ -248,7 +248,7 @@ def cost_panel(t: Scored, facts: Facts, say: Say) -> Panel:
     )  # fmt: skip
     chosen = [fold["cost"]["value"] for fold in folds if fold["cost"]["value"] is not None]
     if not chosen:
-        return Panel("cost", title, fig, told + " " + say("No cut-off is shown to be cheaper than tasting every sample."))
+        return Panel("cost", title, fig, told + " " + say("No cut-off is shown to be cheaper than tasting every sample."), True)
     for value in chosen:
         fig.add_vline(x=value, line={"color": figures.ORANGE, "dash": "dot"})
     fig.add_annotation(
@@ -261,7 +261,7 @@ def cost_panel(t: Scored, facts: Facts, say: Say) -> Panel:
         value=_range(chosen, "{:.2f}"), here=paid_by(t, costs, t.decisions["cost"]), none=float(paid[0]),
         kept=100 * float(np.mean(t.decisions["cost"] != UNDECIDED)),
     )  # fmt: skip
-    return Panel("cost", title, fig, told)
+    return Panel("cost", title, fig, told, True)
 
 
 def cost_text(facts: Facts, say: Say) -> str:
@@ -296,7 +296,7 @@ def error_panels(t: Scored, facts: Facts, say: Say) -> list[Panel]:
         "A few kinds at the top are worth more training samples; a confident wrong answer suggests a wrong label."
     )
     every, behind = error_table(t, t.named, detail, say)
-    first = Panel("errors", say("What goes wrong most, without cut-offs"), every, told, wide=True, behind=behind)
+    first = _error_panel("errors", say("What goes wrong most, without cut-offs"), every, told, behind, say)
     title = say("What goes wrong most, with cut-offs")
     if t.decided is None:
         return [first, uncertified_panel("errors-cutoffs", title, say)]
@@ -306,7 +306,14 @@ def error_panels(t: Scored, facts: Facts, say: Say) -> list[Panel]:
         left=left, every=int((t.named != t.labels).sum()),
     )  # fmt: skip
     some, behind = error_table(t, t.decided, detail, say)
-    return [first, Panel("errors-cutoffs", title, some, told, wide=True, behind=behind)]
+    return [first, _error_panel("errors-cutoffs", title, some, told, behind, say)]
+
+
+def _error_panel(key: str, title: str, table: pd.DataFrame, told: str, behind: Behind, say: Say) -> Panel:
+    """Kinds of error, or that there is none."""
+    if not len(table):
+        return Panel(key, title, say("No test sample is decided wrongly."), told, wide=True)
+    return Panel(key, title, table, told, wide=True, behind=behind)
 
 
 def error_table(t: Scored, said: np.ndarray, detail: np.ndarray | None, say: Say) -> tuple[pd.DataFrame, Behind]:

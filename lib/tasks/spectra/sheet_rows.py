@@ -12,9 +12,12 @@ import pandas as pd
 from lib import figures
 from lib.task import FOLD, InputError, Phrase
 from lib.tasks.spectra import verdicts
+from lib.tasks.spectra.arrays import bridge
 from lib.tasks.spectra.table import GROUP, SEVERITY, TYPE
+from lib.tasks.spectra.targets import in_words
 from lib.tasks.spectra.transfer import pooled
 from lib.tasks.spectra.verdicts import POLICIES, Facts, Policy
+from lib.words import Say, english
 
 DASHES = ("solid", "dash", "dot")
 
@@ -23,9 +26,9 @@ DASHES = ("solid", "dash", "dot")
 class Scored:
     """N scored test rows of K classes; arrays are (n,) unless said otherwise.
 
-    `labels` and `named` (the most probable class) are positions in `names`; so are `decisions` under each policy, UNDECIDED where
-    left to the taster. Without a certificate there are neither decisions nor sets. `rows` is the samples' table, `groups` number
-    the specimens (rows where unknown), `place` is where each row stands among all test rows.
+    `names` are for readers; `labels` and `named` (the most probable class) are positions in them. So are `decisions` under each
+    policy, UNDECIDED where left to the taster. Without a certificate there are neither decisions nor sets. `rows` is the
+    samples' table, `groups` number the specimens (rows where unknown), `place` is where each row stands among all test rows.
     """
 
     names: tuple[str, ...]
@@ -64,7 +67,7 @@ class Scored:
         return GROUP in self.rows
 
 
-def scored(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, facts: Facts) -> Scored:
+def scored(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, facts: Facts, say: Say = english) -> Scored:
     """The rows to score out of all test rows."""
     from lib.splits import numbered  # brings scikit-learn, which pages that only show a prediction need not load
 
@@ -81,7 +84,7 @@ def scored(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, 
             for policy in POLICIES
         }
         sets = _put(len(rows), [(at, verdicts.sets_of(p[at], fold)) for at, fold in parts])
-    names = tuple(map(str, facts["classes"]))
+    names = tuple(in_words(name, say) for name in facts["classes"])
     policy = verdicts.policy_of(facts)
     return Scored(names, y, p, inside, decisions, sets, policy, rows, groups, kept, len(predicted) - len(kept))
 
@@ -124,7 +127,7 @@ def joined(folds: Sequence[Facts]) -> dict[str, Any]:
     for key, notes in told.items():
         notes += [note for fold in folds for note in fold.get(key, ())]
         told[key] = [note for place, note in enumerate(notes) if note not in notes[:place]]
-    transfers = [fold["transfer"] for fold in folds if fold.get("transfer")]
+    transfers = [bridge(fold) for fold in folds if fold.get("transfer")]
     bridged = {"transfer": pooled(transfers)} if len(transfers) == len(folds) else {}
     own = {key: value for key, value in first.items() if key not in OF_A_FOLD or key in ("classes", "target", "policy")}
     return {**own, **tested, **told, **bridged, "folds": [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]}

@@ -126,7 +126,7 @@ def strata_panels(t: Scored, rng: np.random.Generator, say: Say) -> list[Panel]:
             told = say(
                 "A steady fall would mean that the instrument or the syrup drifts away from what the model was trained on."
             )
-            panels.append(Panel("strata-time", say("Accuracy over time"), _time_figure(kind, table, say), told))
+            panels.append(Panel("strata-time", say("Accuracy over time"), _time_figure(kind, table, say), told, True))
     return panels
 
 
@@ -134,7 +134,7 @@ def strata(t: Scored, say: Say) -> list[Strata]:
     """The divisions that the table allows."""
     found = []
     if PROVENANCE in t.rows:
-        words = {INSPECTOR: say("tasted by an inspector: the honest rows"), ALGORITHM: say("the old algorithm's own verdict")}
+        words = {INSPECTOR: say("inspector (honest)"), ALGORITHM: say("old algorithm")}
         told = t.rows[PROVENANCE].fillna("").astype(str).replace({"": say("not known")})
         found.append(_divided(say("origin of the label"), told.map(lambda value: words.get(value, value))))
     if INSTRUMENT in t.rows:

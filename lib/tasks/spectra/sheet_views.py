@@ -24,7 +24,7 @@ def sheet_panels(
     predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, facts: Facts, say: Say = english
 ) -> list[Panel]:
     """All panels from test rows: predictions, truth and table of n rows each."""
-    t = scored(predicted, truth, samples, facts)
+    t = scored(predicted, truth, samples, facts, say)
     if not len(t):
         text = say("No test sample has both a known class and a prediction, so nothing can be scored.")
         return [sheet_strata.facts_panel(t, facts, say), Panel("nothing", say("Nothing to score"), text, wide=True)]
@@ -35,9 +35,10 @@ def sheet_panels(
         score_panel(t, say),
         *sheet_decisions.confusion_panels(t, facts, say),
         *curve_panels(t, say),
-        *class_panels(t, say),
-        *sheet_decisions.cutoff_panels(t, facts, say),
+        class_panel(t, say),
         coverage_panel(t, say),
+        class_table(t, say),
+        *sheet_decisions.cutoff_panels(t, facts, say),
         sheet_decisions.set_panel(t, facts, say),
         sheet_decisions.cost_panel(t, facts, say),
         *sheet_decisions.error_panels(t, facts, say),
@@ -162,8 +163,8 @@ def _add_curve(fig: go.Figure, x: np.ndarray, y: np.ndarray, name: str, area: fl
 
 
 # --- per class --------------------------------------------------------------------------------------------------------
-def class_panels(t: Scored, say: Say) -> list[Panel]:
-    """Recall, precision and F1 of each class without cut-offs, as a figure and in numbers."""
+def class_panel(t: Scored, say: Say) -> Panel:
+    """Recall and precision of each class without cut-offs."""
     table = accuracy.by_class(t.labels, t.named, t.names)
     fig = figures.figure(xaxis_title=say("recall and precision (%)"), height=120 + 34 * len(t.names))
     row = np.arange(len(t.names))
@@ -182,20 +183,23 @@ def class_panels(t: Scored, say: Say) -> list[Panel]:
         "Recall: how many samples of a class are found. Precision: how often its name is right. A wide bar means that there "
         "are too few test samples to say; a class at recall 0 is never found, however high the overall accuracy."
     )
+    return Panel("by-class", say("How well each class is found"), fig, told)
+
+
+def class_table(t: Scored, say: Say) -> Panel:
+    """Recall, precision and F1 of each class without cut-offs, in numbers."""
+    table = accuracy.by_class(t.labels, t.named, t.names)
     shown = pd.DataFrame({
         say("class"): table["class"], say("samples"): table["samples"], say("times named"): table["predicted"],
         say("recall (%)"): table["recall_percent"].round(1), say("recall, 95 % interval"): _span(table, "recall"),
         say("precision (%)"): table["precision_percent"].round(1), say("precision, 95 % interval"): _span(table, "precision"),
         say("F1 (0 to 1)"): table["f1"].round(3),
     })  # fmt: skip
-    told_table = say(
+    told = say(
         "F1 is high only where recall and precision both are; macro-F1, the mean of this column, counts a rare class as much as "
         "a common one. Intervals take the rows as independent, so with replicates they are a little too narrow."
     )
-    return [
-        Panel("by-class", say("How well each class is found"), fig, told),
-        Panel("by-class-table", say("Each class in numbers"), shown, told_table, wide=True),
-    ]
+    return Panel("by-class-table", say("Each class in numbers"), shown, told, wide=True)
 
 
 def _span(table: pd.DataFrame, column: str) -> list[str]:

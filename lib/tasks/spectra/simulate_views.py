@@ -13,7 +13,7 @@ from lib.tasks.spectra.clean_views import CLASS_COLOURS
 from lib.tasks.spectra.config import Simulation
 from lib.tasks.spectra.fluorophores import NAMES, SUBSTANCES, absorption_per_cm, emission_per_nm
 from lib.tasks.spectra.population import Specimens, one_specimen
-from lib.tasks.spectra.sample_views import grid, see_through
+from lib.tasks.spectra.sample_views import grid, see_through, two_lines
 from lib.tasks.spectra.simulate import (
     FLOAT,
     LN10,
@@ -71,7 +71,7 @@ def simulation_panels(config: Simulation, rng: np.random.Generator, say: Say = e
         ),
         Panel(
             "quantities", say("Simulated sample: in numbers"), _numbers(channels, specimens, config, say),
-            say("What these settings mean for light in the cell and on the detector."),
+            say("What these settings mean for light in the cell and on the detector."), True,
         ),
     ]  # fmt: skip
 
@@ -151,7 +151,7 @@ def _contributions(specimens: Specimens, config: Simulation, say: Say) -> go.Fig
         shining = sum(counts for name, counts in parts.items() if name != SCATTER)
         fig.update_yaxes(range=[0, 1.35 * float(np.max(shining))], **cell)
         fig.update_yaxes(title_text=say("mean reading (counts)") if cell["col"] == 1 else "", **cell)
-        fig.update_xaxes(title_text=say("emission (nm), excitation {name} nm", name=excitation), **cell)
+        fig.update_xaxes(title_text=two_lines(say("emission (nm), excitation {name} nm", name=excitation)), **cell)
     return fig.update_layout(margin={"t": 72})
 
 
@@ -199,7 +199,7 @@ def _name_axes(fig: go.Figure, channel: Channel, cell: dict[str, int], say: Say)
         fig.update_xaxes(title_text=say("wavelength (nm)"), **cell)
         fig.update_yaxes(title_text=say("absorbance (AU)"), **cell)
         return
-    fig.update_xaxes(title_text=say("emission (nm), excitation {name} nm", name=channel.name), **cell)
+    fig.update_xaxes(title_text=two_lines(say("emission (nm), excitation {name} nm", name=channel.name)), **cell)
     fig.update_yaxes(title_text=say("reading (counts)"), **cell)
     values = channel.values[:, Axis(channel.name, channel.axis, channel.axis_unit).away]
     fig.update_yaxes(range=[0, 1.1 * float(np.quantile(values.max(axis=1), 0.95))], **cell)

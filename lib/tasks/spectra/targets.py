@@ -16,10 +16,11 @@ import pandas as pd
 
 from lib.task import InputError, Phrase
 from lib.tasks.spectra.table import SEVERITIES, SEVERITY, TYPE
+from lib.words import Say
 
 Kind = Literal["AVA", "OVA"]
 Rare = Literal["drop", "merge", "refuse"]
-REST, OTHER = "The rest", "other"
+REST, OTHER = "The rest", "other"  # names of classes that are made here
 FAULTY, SOUND = ("NC", "VR"), ("CROCHET", "OK")
 NO_CLASS = -1  # code of a sample whose label is missing, dropped or unknown to the model
 
@@ -49,6 +50,11 @@ class Target:
     def name(self) -> str:
         """As the original's folders are called: AVA_INsTYs, OVA_OK."""
         return f"{self.kind}_{self.of}"
+
+
+def in_words(name: object, say: Say) -> str:
+    """A class's name as a reader sees it: those made here are words, all others the lab's own names."""
+    return say("The rest") if name == REST else say("other") if name == OTHER else str(name)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from lib import figures, splits
 from lib.task import Panel, Pick, Samples, View
-from lib.tasks.spectra.arrays import instruments_of
+from lib.tasks.spectra.arrays import bridge, instruments_of
 from lib.tasks.spectra.clean import Axis, axes_of
 from lib.tasks.spectra.preprocess import COMPONENTS, METHODS, Method, Transfer
 from lib.tasks.spectra.sample_views import axis_title, channel_title, value_title
@@ -53,7 +53,7 @@ def transfer_view(samples: Samples, keep: pd.Series, say: Say = english) -> View
     )
     told = {method: partial(settings_of, method) for method in METHODS}
     carry = {say("Train with {method}", method=method.upper()): make for method, make in told.items()}
-    make = partial(transfer_panel, samples, keep.to_numpy(bool), say)
+    make = partial(transfer_panel, samples, keep.to_numpy(bool), names, say)
     return View(say("Transfer between instruments"), make, keep.to_numpy(bool).tobytes(), picks, carry)
 
 
@@ -77,12 +77,19 @@ def shared_columns(table: pd.DataFrame) -> list[str]:
 
 
 def settings_of(method: Method, first: str, second: str, shared: str) -> dict[str, Any]:
-    """The training settings that stand for a choice."""
-    return {"transfer": method, "transfer_to": second, "transfer_shared": "" if shared == GROUP else shared}
+    """The training settings that stand for a choice: the second is looked at, and all others are brought to the first."""
+    return {
+        "transfer": method,
+        "transfer_primary": first,
+        "transfer_to": (),
+        "transfer_shared": "" if shared == GROUP else shared,
+    }
 
 
-def transfer_panel(samples: Samples, keep: np.ndarray, say: Say, first: str, second: str, shared: str) -> Panel:
-    """Mean spectra of both instruments as they are and after each method, each specimen by a map learnt without it."""
+def transfer_panel(
+    samples: Samples, keep: np.ndarray, names: tuple[str, ...], say: Say, first: str, second: str, shared: str
+) -> Panel:
+    """Mean spectra of two instruments as they are and after each method, each specimen by a map learnt without it."""
     title = say("Transfer between instruments")
     if first == second:
         return Panel("transfer", title, say("Choose two different instruments."))
@@ -98,7 +105,14 @@ def transfer_panel(samples: Samples, keep: np.ndarray, say: Say, first: str, sec
     trials = [tried(*pair) for pair in pairs]
     methods = [method for method in ("none", *METHODS) if method in trials[0]]
     fig = _figure(axes, trials, methods, (first, second), say)
-    return Panel("transfer", title, fig, _told(trials, methods, count, first, second, say), True)
+    told = _told(trials, methods, count, first, second, say)
+    others = [name for name in names if name != first]
+    if len(others) > 1:
+        told += " " + say(
+            "Shown are two of {n} instruments: training brings each of the others, {others}, to {first} by a map of its own.",
+            n=len(names), others=", ".join(others), first=first,
+        )  # fmt: skip
+    return Panel("transfer", title, fig, told, True)
 
 
 def pairs_of(
@@ -182,28 +196,22 @@ def _told(trials: list[dict[str, Trial]], methods: list[str], count: int, first:
 
 # --- on the result sheet ----------------------------------------------------------------------------------------------
 def sheet_panel(facts: Mapping[str, Any], say: Say = english) -> list[Panel]:
-    """What was done to spectra of the second instrument, where the run has a transfer."""
-    told = facts.get("transfer")
-    if told is None:
+    """What was done to spectra of the other instruments, where the run has a transfer."""
+    told = bridge(facts)
+    if not told:
         return []
-    rows: list[tuple[str, str]] = [
-        (say("method"), METHOD_TITLES[told["method"]](say)),
-        (say("instrument that stays as it is"), str(told["from"])),
-        (say("instrument that is brought to it"), str(told["to"])),
-        (say("training specimens measured on both"), str(told["shared"])),
-    ]
-    told_of_test = told.get("tested", {})
-    rows += [(say("test specimens measured on both"), str(told_of_test["specimens"]))] if told_of_test else []
-    rows += [
-        (say("between the instruments, channel {name}", name=one["channel"]), say(
-            "{before} % before, {after} % after", before=f"{one['before_percent']:.0f}", after=f"{one['after_percent']:.0f}"))
-        for one in told_of_test.get("left", ()) if {"before_percent", "after_percent"} <= set(one)
-    ]  # fmt: skip
+    tested = told.get("tested") or [{} for _ in told["to"]]
+    rows = [(say("method"), METHOD_TITLES[told["method"]](say)), (say("instrument that stays as it is"), str(told["from"]))]
+    for name, shared, left in zip(told["to"], told["shared"], tested, strict=True):
+        rows += _rows_of(str(name), int(shared), left, say)
+    if as_is := [str(name) for name in told["known"] if name not in (told["from"], *told["to"])]:
+        rows.append((say("instruments left as they are"), ", ".join(as_is)))
     text = say(
-        "Spectra of one instrument are changed before the model sees them, by a map learnt from training specimens that both "
-        "instruments measured. The model holds for these two instruments."
+        "Spectra of one instrument stay as they are, and each other one has a map of its own to it, learnt from the training "
+        "specimens that both measured; epo projects the spectra of all. The model holds for these instruments: a sample of "
+        "any other is never decided, unless all are projected."
     )
-    if told_of_test.get("left"):
+    if any(one.get("left") for one in tested):
         text += " " + say(
             "In %: what differs between the instruments on test specimens, which the map has not seen, against what differs "
             "between specimens. The less is left, the less it matters which instrument measures."
@@ -212,8 +220,19 @@ def sheet_panel(facts: Mapping[str, Any], say: Say = english) -> list[Panel]:
     return [Panel("transfer", say("Transfer between instruments"), table, text, True)]
 
 
+def _rows_of(name: str, shared: int, tested: Mapping[str, Any], say: Say) -> list[tuple[str, str]]:
+    """What is told of one instrument that is brought to the first."""
+    rows = [(say("instrument that is brought to it"), name), (say("training specimens measured on both"), str(shared))]
+    rows += [(say("test specimens measured on both"), str(tested["specimens"]))] if tested else []
+    return rows + [
+        (say("between the instruments, channel {name}", name=one["channel"]), say(
+            "{before} % before, {after} % after", before=f"{one['before_percent']:.0f}", after=f"{one['after_percent']:.0f}"))
+        for one in tested.get("left", ()) if {"before_percent", "after_percent"} <= set(one)
+    ]  # fmt: skip
+
+
 METHOD_TITLES: dict[Method, Callable[[Say], str]] = {
     "ds": lambda say: say("direct standardisation (DS)"),
     "pds": lambda say: say("piecewise direct standardisation (PDS)"),
-    "epo": lambda say: say("external parameter orthogonalisation (EPO), of both"),
+    "epo": lambda say: say("external parameter orthogonalisation (EPO), of all"),
 }

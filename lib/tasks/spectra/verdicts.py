@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from lib.task import Arrays, InputError, Samples
 from lib.tasks.spectra import accuracy, calibration, decisions
+from lib.tasks.spectra.arrays import strangers
 from lib.tasks.spectra.decisions import RECALL, RISK, UNDECIDED, Cutoff, Rows
 from lib.tasks.spectra.learning import CLASSES, LABEL, codes_of
 from lib.tasks.spectra.settings import Training
@@ -30,6 +31,7 @@ Policy = Literal["precision", "recall", "cost"]
 
 P = "p_"  # before a class name: the column of its probability
 PASS, TASTE, REJECT, UNCERTIFIED, NONE = "pass", "taste", "reject", "uncertified", "none"
+BETWEEN = " | "  # the classes of a prediction set
 GOALS: tuple[Goal, ...] = ("precision", "recall")  # promises with a cut-off per class
 POLICIES: tuple[Policy, ...] = (*GOALS, "cost")  # which cut-offs decide; precision bounds the errors among the decided
 PRECISION = 0.925  # as many of the samples decided for a class must be of it
@@ -144,14 +146,15 @@ def decode(outputs: Arrays, samples: Samples, facts: Facts, say: Say = english) 
     t2, q = (np.asarray(outputs[key], dtype=np.float64) for key in ("t2", "q"))
     finite = np.isfinite(p).all(axis=1)
     best = np.where(finite, p.argmax(axis=1), NO_CLASS)
-    far, unlike = ~(t2 <= T2_LIMIT), ~(q <= Q_LIMIT)
-    inside = finite & ~far & ~unlike
+    far, unlike, strange = ~(t2 <= T2_LIMIT), ~(q <= Q_LIMIT), strangers(samples.table, facts)
+    inside = finite & ~far & ~unlike & ~strange
     named = np.array([*map(str, facts["classes"]), None], dtype=object)[best]
     none, decision, members = _verdicts(p, inside, facts)
     notes = {
         say("the model gave no number for it"): ~finite,
         say("far from the middle of the training data (T²)"): finite & far,
         say("unlike any training spectrum (Q)"): finite & unlike,
+        say("of an instrument that the transfer does not know, so taken as it is"): strange,
         say("no certifiable cut-off"): none,
         say("class not known to the model"): _unknown(samples, facts, codes_of(samples, facts)),
     }
@@ -237,7 +240,7 @@ def _joined(members: np.ndarray, facts: Facts) -> np.ndarray:
     names = [str(name) for name in facts["classes"]]
     kinds, which = np.unique(np.packbits(members, axis=1), axis=0, return_inverse=True)
     bits = np.unpackbits(kinds, axis=1, count=len(names)).astype(bool)
-    words = [" | ".join(name for name, there in zip(names, row) if there) or NONE for row in bits]
+    words = [BETWEEN.join(name for name, there in zip(names, row) if there) or NONE for row in bits]
     return np.array(words, dtype=object)[which.reshape(-1)] if words else np.empty(0, dtype=object)
 
 
