@@ -1,6 +1,7 @@
 """How well and how fast Bragg peaks are found, beside the programs of the field.
 
     OMP_NUM_THREADS=1 python -m benchmarks.bragg [--data ../shared/data/bragg] [--finders peakfinder8 dispersion ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.bragg --parts app
 
 Each finder's settings are the best of its grid on the simulated frames; the same settings are then scored on real frames that
 it was never tuned on. Peaks count as the same within 2 px; truth of real frames is the lattice that was refined against them, and
@@ -12,7 +13,8 @@ are taken against our peakfinder8 run in turn with the other.
 Peers are measured where they can be imported, for example from a folder on PYTHONPATH that was filled with
 `pip install --no-deps --target FOLDER ondamonitor==23.8.3 ImageD11`. The first holds the C++ peakfinder8 (GPL-3), to which ours
 is held: the same peaks, at the same places, in the same time. Figures of programs that need more than pip were taken before on
-the same frames by the same protocol. Exits with 1 where a promise is missed.
+the same frames by the same protocol. The part `app` measures how long a frame of a long run takes in a browser. Exits with 1
+where a promise is missed.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks import bragg_learned
+from benchmarks import bragg_app, bragg_learned
 from benchmarks.limits import Limits
 from benchmarks.peers import module
 from lib.tasks.bragg import finders, matching
@@ -40,6 +42,7 @@ from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import Geometry
 from lib.tasks.bragg.peakfinder8 import radial_bins, radial_limits
 
+PARTS = ("finders", "app")
 SIMULATED = "synthetic_1024"
 SETS = (SIMULATED, "insulin", "snase")
 REPEATS = 5
@@ -301,17 +304,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bragg", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/bragg"), help="folder of the frames with truth")
     parser.add_argument("--finders", nargs="*", choices=known, default=known, help="which finders (default: all)")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     asked, limits = parser.parse_args(arguments), Limits()
-    sets = {name: load(asked.data / f"{name}.h5") for name in SETS}
-    taken = show_finders(asked.finders, sets, limits)
-    if "learned" in asked.finders:
+    if "finders" in asked.parts:
+        measure_finders(asked.data, asked.finders, limits)
+    if "app" in asked.parts:
+        bragg_app.show_frames(limits)
+    return 1 if limits.missed else 0
+
+
+def measure_finders(data: Path, asked: Sequence[str], limits: Limits) -> None:
+    """Every table of finders, from the frames with truth in a folder."""
+    sets = {name: load(data / f"{name}.h5") for name in SETS}
+    taken = show_finders(asked, sets, limits)
+    if "learned" in asked:
         classical = {name: taken[name] for name in ("peakfinder8", "dispersion") if name in taken}
         bragg_learned.show_fresh({name: functools.partial(_found, name, used) for name, used in classical.items()}, limits)
         bragg_learned.show_trust(limits)
         bragg_learned.show_hits(limits)
-    if REFERENCE in asked.finders:
+    if REFERENCE in asked:
         show_equality(sets, limits)
-    return 1 if limits.missed else 0
 
 
 if __name__ == "__main__":

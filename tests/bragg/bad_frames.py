@@ -316,3 +316,44 @@ def write_bad_files(folder: Path) -> dict[str, Path]:
         write(path)
         made[case] = path
     return made
+
+
+# --- what does not go together, or only in part: files in a folder, settings, and the words of the refusal -----------------
+def _geometry_of_another_detector(folder: Path) -> list[Path]:
+    geometry = folder / "big.geom"
+    geometry.write_text(
+        "res = 10000\nclen = 0.1\np0/min_fs = 0\np0/max_fs = 99\np0/min_ss = 0\np0/max_ss = 39\n"
+        "p0/fs = x\np0/ss = y\np0/corner_x = 0\np0/corner_y = 0\n"
+    )
+    return [write_nxmx(folder / "good.h5", frames()), geometry]
+
+
+def _mask_of_another_detector(folder: Path) -> list[Path]:
+    return [write_nxmx(folder / "good.h5", frames()), write_cbf(folder / "mask.cbf", np.zeros((30, 30)))]
+
+
+def _one(folder: Path) -> list[Path]:
+    return [write_nxmx(folder / "good.h5", frames(), facts=False)]
+
+
+MISFITS: dict[str, tuple[Callable[[Path], list[Path]], dict[str, object], str]] = {
+    "geometry that does not fit": (_geometry_of_another_detector, {}, r"panel p0 .*does not fit a frame of 40 × 48"),
+    "mask file of another shape": (_mask_of_another_detector, {}, r"mask of 30 × 30 pixels"),
+    "beam centre outside": (
+        _one, {"beam_center_y_px": 4000.0, "beam_center_x_px": 20.0}, r"y = 4000\.0, x = 20\.0 px lies outside the frame",
+    ),
+    "dataset that is not there": (_one, {"dataset": "/nowhere"}, r"/nowhere.*/entry/data/data|/entry/data/data.*/nowhere"),
+}  # fmt: skip
+
+
+def write_partly_bad(folder: Path) -> dict[str, tuple[Path, list[int], str]]:
+    """Files of which some frames are bad, by case: the file, its bad frames, and the words of the refusal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lost = frames(dtype="f4")
+    lost[1] = np.nan
+    noise = np.rint(np.random.default_rng(0).normal(0, 10, (2, *SHAPE))).astype(np.int64).astype(np.uint16)
+    return {
+        "a frame of NaN": (write_nxmx(folder / "nan.h5", lost), [1], "no good pixel in frame 1"),
+        "negative numbers without a sign": (write_nxmx(folder / "unsigned.h5", noise), [0, 1], "written without a sign"),
+        "frames of another size": (write_smv(folder / "large.img", frames(1, (60, 50))[0]), [], ""),
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.__main__ import main
-from tests.bragg.bad_frames import BAD_FILES, frames, write_bad_files, write_nxmx
+from tests.bragg.bad_frames import BAD_FILES, MISFITS, frames, write_bad_files, write_nxmx, write_partly_bad
 
 Capture = pytest.CaptureFixture[str]
 
@@ -32,3 +32,36 @@ def test_every_broken_file_is_named_and_good_frames_are_predicted(
     assert kept["file"].unique().tolist() == [good.name] and kept["frame"].tolist() == [0, 1, 2]
     assert table.loc[table["n_peaks"].isna(), "note"].str.startswith("error: ").all()
     assert (tmp_path / "out" / "peaks.cxi").exists() and not list((tmp_path / "out").glob("*.part"))
+
+
+@pytest.mark.slow
+def test_bad_frames_are_told_in_their_rows_and_the_others_predicted_whatever_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path / "home"))
+    cases = write_partly_bad(tmp_path / "in")
+    command = ["predict", "bragg", "--input", *(path for path, _, _ in cases.values()), "--output", tmp_path / "out"]
+    main([str(word) for word in command])
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    for path, bad, words in cases.values():
+        mine = table[table["file"] == path.name]
+        told = mine["note"].str.startswith("error: ")
+        assert mine.loc[told, "frame"].tolist() == bad and (mine.loc[~told, "n_peaks"] != "").all()
+        assert mine.loc[told, "note"].str.contains(words).all()
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_files_that_do_not_go_together_are_refused_before_anything_is_written(
+    case: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path / "home"))
+    write, settings, words = MISFITS[case]
+    (tmp_path / "in").mkdir()
+    paths = write(tmp_path / "in")
+    before = {path: path.read_bytes() for path in paths}
+    told = ["--instrument", *(f"{key}={value}" for key, value in settings.items())] if settings else []
+    command = ["clean", "bragg", "--input", tmp_path / "in", "--output", tmp_path / "out", *told]
+    assert main([str(word) for word in command]) != 0
+    said = capsys.readouterr().err
+    assert re.search(words, said) and "good.h5" in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists() and all(path.read_bytes() == content for path, content in before.items())

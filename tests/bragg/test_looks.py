@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import labels
 from lib.plate import Facet
 from lib.task import InputError
 from lib.tasks.bragg import TASK, detector, frame_views, looks, projections, simulate
@@ -151,3 +152,25 @@ def test_a_written_run_knows_its_spots_when_it_is_read_again(tmp_path: Path) -> 
         TASK.true_marks(again, 0)
     (tmp_path / "truth.csv").unlink()
     assert TASK.true_marks(again, 0) is None
+
+
+def test_weak_spots_of_a_simulated_run_may_be_found_and_need_not() -> None:
+    wanted = pd.DataFrame({"y_px": [10.0, 20.0, 30.0], "x_px": [10.0, 20.0, 30.0], "snr": [9.0, 1.0, 2.0]})
+    strong, weak, none = ([10.5, 10.0], [20.0, 20.5], [50.0, 50.0])
+    found = pd.DataFrame([strong, weak, none], columns=["y_px", "x_px"])
+    told = looks.compare(found, wanted)
+    assert (told["n_common"], told["n_only_found"], told["n_only_wanted"]) == (1, 1, 0)
+    assert looks.compare(found[:1], wanted)["f1"] == 1.0
+    by_hand = looks.compare(found, wanted[["y_px", "x_px"]])
+    assert (by_hand["n_common"], by_hand["n_only_found"], by_hand["n_only_wanted"]) == (2, 1, 1), "labels by hand all count"
+
+
+def test_the_sample_that_ships_has_its_truth_and_finders_agree_with_it() -> None:
+    run, known = TASK.read(TASK.example()[0], TASK.Acquisition()), TASK.Acquisition()
+    truth = [TASK.true_marks(run, row) for row in range(len(run))]
+    for name in ("peakfinder8", "dispersion"):
+        counts = [
+            TASK.compare_marks(TASK.find(run, row, name, TASK.finders[name](), known), wanted)
+            for row, wanted in enumerate(truth) if wanted is not None
+        ]  # fmt: skip
+        assert len(counts) == len(run) and labels.totals(pd.DataFrame(counts))["f1"] > 0.85, name

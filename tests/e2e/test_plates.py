@@ -191,6 +191,25 @@ def test_finders_are_compared_and_the_worst_frame_looked_at(looking: Session, do
     looking.sees("Frames, the worst first")
 
 
+def test_a_held_neighbour_is_shown_before_python_has_answered(looking: Session) -> None:
+    canvas = looking.page.locator(".plate canvas")
+    looking.page.wait_for_function("() => globalThis.lightbenchPlates.plates.size >= 2")
+    looking.settle()
+    canvas.focus()
+    drawn_at_once = """(canvas) => {
+      const press = (key) => canvas.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+      press('n');
+      return canvas.getAttribute('aria-label');
+    }"""
+    assert canvas.evaluate(drawn_at_once) == "Picture: dots/run/a.npy · 1"
+    looking.settle().sees("a.npy · 1")
+    assert hover(looking, 3, 4).startswith("y 3, x 4")
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")
+    canvas.focus()
+    looking.page.keyboard.press("p")
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 0")
+
+
 def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_one(
     looking: Session, dots: tuple[Server, list[np.ndarray]]
 ) -> None:

@@ -20,6 +20,8 @@ from lib.tasks.bragg.settings import TRAINING_PRESETS, Rules, Training
 if TYPE_CHECKING:
     import torch
 
+    from lib.tasks.bragg.data import Candidates
+
 EXAMPLES = Path(__file__).parents[3] / "data" / "bragg" / "examples"
 
 
@@ -34,6 +36,7 @@ class Bragg(Task):
     icon = ":material/flare:"
     suffixes = SUFFIXES
     simulates_piecewise = True
+    reads_by_reference = True
     monitor = Metric("average_precision", "", "max")
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {
         "n_peaks": ("Peaks", ""), "is_hit": ("Hit", ""), "frame": ("Frame", ""), "in_domain": ("Like the training", ""),
@@ -170,7 +173,9 @@ class Bragg(Task):
         from lib.tasks.bragg import looks
 
         known = super().true_marks(samples, row)
-        return looks.true_marks(samples, row) if known is None else known
+        if known is None:
+            return looks.true_marks(samples, row)
+        return known.assign(snr=np.asarray(samples.table["true_snr"].iloc[row], float))
 
     def compare_marks(self, found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
         """Precision, recall and F1 within 2 px."""
@@ -188,8 +193,17 @@ class Bragg(Task):
         """A drawn mask, by its name."""
         return {"mask_file": f"{DRAWN}{path.name}", "mask_dataset": "", "mask_good": "one"}
 
+    def preview(self, config: TrainConfig) -> list[Panel]:
+        """Some training patches with their labels, made as training makes them, and one of its frames."""
+        from lib.tasks.bragg import training_views
+
+        return training_views.preview_panels(self._candidates(config), self.say)
+
     def training_data(self, config: TrainConfig) -> TrainingData:
         """Candidates of simulated or labelled frames."""
+        return self._candidates(config)
+
+    def _candidates(self, config: TrainConfig) -> Candidates:
         from lib.tasks.bragg import data, simulate
 
         assert isinstance(config, Training)

@@ -121,7 +121,7 @@ class Simulation(Config):
     cell_gamma_deg: float = option(90.0, "Angle between a and b", unit="°", group="crystal", ge=30, le=150)
     hkl_file: str = option(
         "", "CrystFEL list of intensities (h k l I, all of P1); empty draws them from Wilson's distribution", group="crystal",
-        max_length=400,
+        max_length=400, path=True,
     )  # fmt: skip
     b_factor_angstrom2: float = option(20.0, "Fall of intensities with resolution", unit="Å²", group="crystal", ge=0, le=500)
     resolution_angstrom: float = option(1.8, "Smallest d-spacing that diffracts", unit="Å", group="crystal", ge=0.7, le=50)

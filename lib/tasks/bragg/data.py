@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from scipy.spatial import KDTree
 
 from lib import labels
 from lib.task import InputError, Phrase, Samples, Split, TrainingData
-from lib.tasks.bragg import candidates, causes, files, finders, matching
+from lib.tasks.bragg import candidates, causes, files, finders, folders, matching
 from lib.tasks.bragg.frames import Frame
-from lib.tasks.bragg.score import WANTED_SNR
+from lib.tasks.bragg.matching import WANTED_SNR
 from lib.tasks.bragg.settings import Training
 
 if TYPE_CHECKING:
@@ -134,6 +134,15 @@ def turned(samples: Samples, rng: np.random.Generator) -> Samples:
     return Samples({**samples.inputs, "patch": patch}, samples.table, samples.common)
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A training frame, its spots (`y_px, x_px, snr`), and the candidates of it that are learnt from."""
+
+    frame: Frame
+    truth: pd.DataFrame
+    taught: Samples
+
+
 class Candidates(TrainingData):
     """Candidates of frames that `source` gives by split and number; those for training are turned in every epoch."""
 
@@ -169,13 +178,23 @@ class Candidates(TrainingData):
         return Samples.concat([self._one(split, number, rng) for number in frames])
 
     def _one(self, split: Split, number: int, rng: np.random.Generator) -> Samples:
-        frame, truth = self.source(split, number, rng)
-        samples = labelled(frame, truth, missed=split != "train")
         if split == "train":
-            return thin(samples, self.config.candidates_per_frame, rng)
+            return self.lesson(number, rng).taught
+        frame, truth = self.source(split, number, rng)
+        samples = labelled(frame, truth, missed=True)
         if split != "test":
             return samples
         return beside_peers(samples, frame, truth).with_columns(model_ms=in_first(samples, self._model_ms(frame)))
+
+    def lesson(self, number: int, rng: np.random.Generator) -> Lesson:
+        """Training frame `number` and what is learnt from it."""
+        frame, truth = self.source("train", number, rng)
+        return Lesson(frame, truth, thin(labelled(frame, truth, missed=False), self.config.candidates_per_frame, rng))
+
+    def first_lessons(self, most: int) -> list[Lesson]:
+        """The first frames of the first epoch's first batch, at most so many, as training makes them."""
+        rng = np.random.default_rng([self.config.seed, SPLITS["train"], 0, 0])
+        return [self.lesson(number, rng) for number in range(min(most, self.config.batch_size, self.sizes["train"]))]
 
     def _model_ms(self, frame: Frame) -> float:
         """Milliseconds from a frame to its candidates' scores, by a network of this size on this machine's CPU."""
@@ -208,22 +227,21 @@ def simulated(config: Training, draw: Drawer) -> Candidates:
 
 
 def labelled_by_hand(config: Training) -> Candidates:
-    """Of frames that people went through: what they marked are peaks, all else that stands out is none.
+    """Of frames that people marked as done: what they marked are peaks, all else that stands out is none.
 
     Frames are dealt to the splits by chance, always the same for one seed. Raises InputError where frames or labels are missing.
     """
     marked = labels.load(labels.folder_of("bragg") / config.labels)
-    frames = files.of_folder(config.data)
-    places = {place: row for row, place in enumerate(labels.places(frames.table))}
-    rows = [(places[place], place) for place in marked.frames() if place in places]
-    if len(rows) < FEWEST_LABELLED:
+    frames = folders.of_folder(config.data, {file for file, _ in marked.done})
+    places = {place: row for row, place in enumerate(labels.places(frames.table))} if frames is not None else {}
+    rows = [(places[place], place) for place in sorted(marked.done) if place in places]
+    if frames is None or len(rows) < FEWEST_LABELLED:
         problem = Phrase(
-            "only {n} of its frames are in {folder}, at least {least} are needed", n=len(rows), folder=config.data or "data",
-            least=FEWEST_LABELLED,
+            "only {n} of its frames that are done are in {folder}, at least {least} are needed", n=len(rows),
+            folder=config.data, least=FEWEST_LABELLED,
         )  # fmt: skip
-        raise InputError(
-            Phrase("label set {name}", name=config.labels), problem, "Label more frames, or name the folder they lie in."
-        )
+        remedy = "Label more frames and mark them as done, or name the folder they lie in."
+        raise InputError(Phrase("label set {name}", name=config.labels), problem, remedy)
     order = np.random.default_rng([config.seed, len(SPLITS) + 1]).permutation(len(rows))
     edges = np.round(np.cumsum([0, *SHARES]) * len(rows)).astype(int)
     dealt = {split: order[a:b] for split, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}

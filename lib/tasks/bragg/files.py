@@ -20,7 +20,7 @@ import pandas as pd
 from lib.disk import data_dir
 from lib.task import InputError, Phrase, Samples, first_bytes
 from lib.tasks.bragg import crystfel, hdf5, images, layouts, masks
-from lib.tasks.bragg.config import DRAWN, SUFFIXES, Acquisition, rectangle
+from lib.tasks.bragg.config import DRAWN, Acquisition, rectangle
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import HC_EV_ANGSTROM, Geometry
 from lib.tasks.bragg.masks import MaskPlan, MaskSource
@@ -350,20 +350,6 @@ def _table(series: Series, name: str, geometry: Geometry, plan: MaskPlan, acquis
 
 def _column(typed: float | None, found: float | np.ndarray, n: int) -> np.ndarray:
     return np.full(n, typed) if typed is not None else np.array(np.broadcast_to(np.asarray(found, float), n))
-
-
-def of_folder(data: str) -> Samples:
-    """References to all frames of a file or folder, under data/bragg or anywhere. Raises InputError where there are none."""
-    here = data_dir() / "bragg" / data
-    path = here if here.exists() else Path(data).expanduser()
-    if not path.exists():
-        raise InputError(data, "is neither in data/bragg nor a file or folder of this machine", "Check the name")
-    inside = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [(file, file.name) for file in inside if file.suffix.lower() in SUFFIXES]
-    if not found:
-        raise InputError(data, Phrase("holds none of {formats}", formats=FORMATS), "Choose the folder of the frames")
-    groups = bundles([name for _, name in found])
-    return Samples.concat([read_bundle([found[place] for place in group], Acquisition()) for group in groups])
 
 
 # --- references to frames ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from lib.tasks.bragg import projections as module
 from lib.tasks.bragg.frame_views import RINGS_ANGSTROM
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import Geometry
+from lib.tasks.bragg.matching import WANTED_SNR
 from lib.words import Say, english
 
 
@@ -53,7 +54,7 @@ def find(frame: Frame, finder: finders.Finder) -> pd.DataFrame:
 
 
 def true_marks(samples: Samples, row: int) -> pd.DataFrame | None:
-    """`y_px`, `x_px` of the spots of one frame as TRUTH beside its file tells them; None where it does not know the file.
+    """`y_px`, `x_px`, `snr` of the spots of one frame as TRUTH beside its file tells them; None where it does not know the file.
 
     Raises InputError where that table cannot be read.
     """
@@ -64,12 +65,12 @@ def true_marks(samples: Samples, row: int) -> pd.DataFrame | None:
         return None
     table = _truth(truth, truth.stat().st_mtime_ns)
     mine = table[table["file"] == path.name]
-    return None if mine.empty else mine.loc[mine["frame"] == int(about["frame"]), ["y_px", "x_px"]].reset_index(drop=True)
+    return None if mine.empty else mine.loc[mine["frame"] == int(about["frame"]), ["y_px", "x_px", "snr"]].reset_index(drop=True)
 
 
 @lru_cache(maxsize=2)
 def _truth(path: Path, _changed_ns: int) -> pd.DataFrame:
-    columns = {"file": str, "frame": int, "y_px": float, "x_px": float}
+    columns = {"file": str, "frame": int, "y_px": float, "x_px": float, "snr": float}
     try:
         return pd.read_csv(path, usecols=list(columns), dtype=columns)
     except (OSError, ValueError, UnicodeDecodeError) as error:
@@ -78,10 +79,14 @@ def _truth(path: Path, _changed_ns: int) -> pd.DataFrame:
 
 
 def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
-    """How two sets of peaks of one frame agree, matched within 2 px."""
+    """How two sets of peaks of one frame agree, matched within 2 px.
+
+    Of spots whose `snr` is known, those of WANTED_SNR must be found; a weaker one that is found is neither right nor wrong.
+    """
     ours, theirs = (table[["y_px", "x_px"]].to_numpy(float) for table in (found, wanted))
-    told = matching.agreement(ours, theirs)
-    common, more, missed = len(told.common), len(told.only_a), len(told.only_b)
+    must = wanted["snr"].to_numpy(float) >= WANTED_SNR if "snr" in wanted else np.ones(len(theirs), bool)
+    told = matching.score(ours, theirs[must], theirs[~must])
+    common, more, missed = told.true_positives, told.false_positives, told.missed
     return {
         "n_common": common, "n_only_found": more, "n_only_wanted": missed, "f1": told.f1,
         "precision": common / (common + more) if common + more else float("nan"),

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 TOLERANCE_PX = 2.0
+WANTED_SNR = 5.0  # spots at least this strong must be found; weaker ones may be
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import pandas as pd
 from scipy.spatial import cKDTree
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from lib.tasks.bragg.matching import WANTED_SNR
+
 STEPS = np.linspace(0.005, 0.995, 199)  # of thresholds that are tried
 LIKELY = 0.5  # a candidate that is more likely a peak than not speaks for a hit
 THRESHOLD = 0.5  # of a model that no threshold was chosen for yet
 APART_PX = 3.0  # of two peaks nearer than this the less certain one goes
-WANTED_SNR = 5.0  # spots at least this strong must be found; weaker ones may be
 BINS = 15  # of the calibration error
 RANGE = (0.01, 0.99)  # quantiles of calibration frames within which a frame is like them
 MARGIN = 0.1  # and beyond, in units of their width

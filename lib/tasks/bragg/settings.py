@@ -33,8 +33,8 @@ class Training(TrainConfig):
     model: Literal["PatchNet", "U-Net", "CCN"] = option("PatchNet", "Network that judges the candidates", group="model")
     width: int = option(32, "Channels of the first layer", group="model", ge=4, le=128)
     dropout: float = option(0.1, "Share of dense inputs left out while training", group="model", ge=0, le=0.9)
-    labels: str = option("", "Set of labels made on the Clean page to train on; empty simulates frames", group="data")
-    data: str = option("", "Folder or file with the labelled frames, under data/bragg or anywhere", group="data")
+    labels: str = option("", "Set of labels made on the Clean page to train on; empty simulates frames", group="data", path=True)
+    data: str = option("", "Folder or file with the labelled frames, under data/bragg or anywhere", group="data", path=True)
     frames_per_epoch: int = option(400, "Training frames in one epoch", unit="frames", group="data", ge=1, le=1_000_000)
     passes: int = option(
         10, "Epochs before new frames are simulated; candidates are turned in each", unit="epochs", group="data", ge=1, le=10_000
@@ -75,6 +75,9 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "PatchNet, as shipped": {
         "frames_per_epoch": 2500, "passes": 100, "epochs": 14, "validation_frames": 200, "calibration_frames": 400,
         "test_frames": 150, "frame_px": 384, "batch_size": 6, "learning_rate": 2e-3,
+    },
+    "PatchNet, from the shipped one to your labels": {
+        "start_from": "shipped-patchnet", "epochs": 10, "learning_rate": 3e-4,
     },
     "U-Net": {"model": "U-Net", "width": 12},
     "CCN, the original's": {

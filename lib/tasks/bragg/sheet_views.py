@@ -47,9 +47,7 @@ def sheet_panels(
         Panel("calibration", say("Is the score a probability?"), calibration_figure(predicted, truth, say), say(
             "Of candidates with a given score, the share that are peaks. On the diagonal the score can be taken at its word."
         )),
-        Panel("snr", say("Which spots are found"), snr_figure(*known, say), say(
-            "Share of simulated spots that were found, by what a perfect fit of the spot would reach as I/σ."
-        )),
+        *_by_snr(*known, say),
         *_by_resolution(*known, say),
         Panel("position", say("How far off"), position_figure(*known, say),
               say("Distance of found peaks from the true centre. Half of them are nearer than the median.")),
@@ -126,6 +124,14 @@ def calibration_figure(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say = 
         customdata=n[some], hovertemplate=told,
     )  # fmt: skip
     return fig
+
+
+def _by_snr(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, say: Say) -> list[Panel]:
+    """Of simulated spots alone: nobody knows how strong one is that was marked by hand."""
+    if not np.isfinite(samples["true_snr"].to_numpy(float)[truth["is_peak"].to_numpy(bool)]).any():
+        return []
+    told = say("Share of simulated spots that were found, by what a perfect fit of the spot would reach as I/σ.")
+    return [Panel("snr", say("Which spots are found"), snr_figure(predicted, truth, samples, say), told)]
 
 
 def snr_figure(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, say: Say = english) -> go.Figure:
