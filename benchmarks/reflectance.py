@@ -32,18 +32,17 @@ from benchmarks.limits import Limits
 from lib import model as models
 from lib import runs, tasks, train
 from lib.runs import Run, part
-from lib.task import Samples, Task
-from lib.tasks.reflectance import demo, score
+from lib.task import Task
+from lib.tasks.reflectance import demo, influence, score
 from lib.tasks.reflectance.baselines import ALL_KNOWN, LEAKY, MEAN, NEW_KIND, ORACLE, RIDGE, TREES
 from lib.tasks.reflectance.config import CHANNELS, IMAGE_PX
-from lib.tasks.reflectance.maps import cells_of
-from lib.tasks.reflectance.networks import CELLS
+from lib.tasks.reflectance.data import Images
+from lib.tasks.reflectance.training import Training
 
 RATIO_TO_TREES, SHARE_OF_GAP = 0.85, 0.5
 COVERAGE_PERCENT = (65.0, 71.0)
 TIMES_CHEAPER, EPOCH_S = 20.0, 60.0
 IMAGES, PREDICT_S, COLD_S = 500, 30.0, 5.0
-DELETED_CELLS = 16  # of 64
 COMPACT = "compact original"
 
 
@@ -151,31 +150,14 @@ def show_speed(task: Task, run: Run, limits: Limits) -> None:
     limits.show("cold start (s)", time.perf_counter() - begin, -math.inf, COLD_S)
 
 
-def show_deletion(task: Task, run: Run) -> None:
-    """How predictions change when the most influential quarter of the image is greyed, beside a quarter at random."""
-    model = models.load(run, task)
-    samples = demo.load(60)
-    rng = np.random.default_rng(0)
-    table = model.predict(samples)
-    cells = np.stack([np.abs(cells_of(one)).sum(0).ravel() for one in table["attribution"]])
-    choices = {
-        "named places": np.argsort(-cells, axis=1)[:, :DELETED_CELLS],
-        "places at random": np.stack([rng.permutation(CELLS**2)[:DELETED_CELLS] for _ in cells]),
-    }  # fmt: skip
-    for name, chosen in choices.items():
-        change = model.outputs(_greyed(samples, chosen))["channels"] - table[list(CHANNELS)].to_numpy(float)
-        print(f"  deletion of {name}: channels change by {100 * np.abs(change).mean():.2f} pp")
-
-
-def _greyed(samples: Samples, chosen: np.ndarray) -> Samples:
-    """With some cells (n, k) of each image at its mean grey."""
-    images, side = np.array(samples.inputs["image"]), IMAGE_PX // CELLS
-    for image, places in zip(images, chosen):
-        level = image.mean()
-        for place in places:
-            row, column = divmod(int(place), CELLS)
-            image[row * side : (row + 1) * side, column * side : (column + 1) * side] = level
-    return Samples({**samples.inputs, "image": images}, samples.table, samples.common)
+def show_deletion(task: Task, run: Run, limits: Limits) -> None:
+    """Of 100 times, how often greying the places that a map names changes a channel more, as is said, than others at random."""
+    config = task.Training.parse(run.config())
+    assert isinstance(config, Training)
+    found = influence.deletion_test(models.load(run, task).network, Images(config))["deletion"]  # type: ignore[arg-type]
+    for name, title in (("raising", "places that raise a channel"), ("lowering", "places that lower a channel")):
+        limits.show(f"{title}: beyond others at random (%)", found[f"{name}_percent"], 50.0, 100.0)
+        print(f"  ± {found[f'{name}_error_percent']:.1f} %, {found[f'{name}_pp']:.2f} pp farther")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -197,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = trained(task, f"bench-polarnet-{asked.seeds[0]}",
                       settings_of("PolarNet", asked.seeds[0], asked.epochs, asked.geometry))  # fmt: skip
         show_speed(task, run, limits)
-        show_deletion(task, run)
+        show_deletion(task, run, limits)
     return 1 if limits.missed else 0
 
 

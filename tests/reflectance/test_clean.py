@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from scipy import ndimage
 
+from lib import tasks
 from lib.task import Panel, Samples, View
 from lib.tasks.reflectance import clean, clean_views, kept, sample_views
 from lib.tasks.reflectance.config import CHANNELS, TRUE
@@ -208,3 +209,11 @@ def test_simulated_pictures_and_those_of_a_table_are_shown(tmp_path: Path) -> No
     assert "targets" in [panel.key for panel in sample_views.sample_panels(loaded, 0)]
     small = clean_views.thumbnail(loaded, 0)
     assert small.dtype == np.uint8 and small.ndim == 2 and np.ptp(small) > 0
+
+
+def test_checks_and_readings_have_french_words() -> None:
+    say = tasks.get("reflectance").speaking("fr").say
+    words = {text for texts in clean_views.CHECKS.values() for text in texts if text}
+    words |= {text for *texts, _ in clean_views.READINGS.values() for text in texts}
+    same = {text for text in words if say(text, **({"value": 2.0} if "{" in text else {})) == text.replace("{value:g}", "2")}
+    assert same == set()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lib import cleaning, tasks
 from lib.task import InputError, Samples
-from lib.tasks.reflectance import files, kept
+from lib.tasks.reflectance import files
 from lib.tasks.reflectance.config import CHANNELS, TRUE
 from lib.tasks.reflectance.settings import SUFFIXES, Acquisition
 from lib.uploads import Limits, expand
@@ -326,6 +326,18 @@ def test_specimens_by_file_name_by_equal_targets_or_not(tmp_path: Path) -> None:
     assert files.offered([(table, "targets.csv")])["specimen_pattern"] == ("{specimen}_*",)
 
 
+def test_two_specimens_of_one_name_are_told_and_stay_together(tmp_path: Path) -> None:
+    table = lab(tmp_path)
+    frame = pd.read_csv(table)
+    frame.assign(specimen=["w1", "w1", "w2", "w3"]).to_csv(table, index=False)
+    samples = read_lab(table)
+    assert "1 specimens have pictures of different targets, so one name may stand for several: w1" in remarks(samples)
+    assert list(samples.table["specimen"]) == ["w1", "w1", "w2", "w3"]
+    frame.loc[1, frame.columns[1:]] = frame.loc[0, frame.columns[1:]]
+    frame.assign(specimen=["w1", "w1", "w2", "w3"]).to_csv(table, index=False)
+    assert "different targets" not in remarks(read_lab(table))
+
+
 @pytest.mark.parametrize(
     ("pattern", "words"), [("view*.png", "where the specimen is"), ("(?P<specimen>[", "no regular expression")]
 )
@@ -334,7 +346,7 @@ def test_a_pattern_that_finds_no_specimen_is_refused(pattern: str, words: str) -
         Acquisition.parse({"specimen_pattern": pattern})
 
 
-# --- bundles, archives, cache -----------------------------------------------------------------------------------------
+# --- bundles, archives ------------------------------------------------------------------------------------------------
 def test_bundles() -> None:
     assert files.bundles(["a.png", "b.tif"]) == [[0], [1]]
     assert files.bundles(["x/1.png", "t.csv", "2.png"]) == [[1, 0, 2]]
@@ -362,24 +374,6 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
         file.writestr("a.png", b"\0" * 3_000_000)
     found = expand([archive], SUFFIXES, tmp_path, Limits(ratio_from_bytes=2**20))
     assert not found.files and "bomb" in found.failures[0][1]
-
-
-def test_the_same_pictures_open_from_the_cache_and_changed_ones_do_not(home: Path, tmp_path: Path) -> None:
-    table = lab(tmp_path / "lab", rows=kept.FROM)
-    first = read_lab(table)
-    assert list((home / "cache").glob("reflectance-*/images.npy"))
-    again = read_lab(table)
-    assert isinstance(again.inputs["image"], np.memmap)
-    np.testing.assert_array_equal(again.inputs["image"], first.inputs["image"])
-    pd.testing.assert_frame_equal(again.table, first.table)
-    write_png(tmp_path / "lab" / "3.png", 99, (300, 256))
-    changed = read_lab(table)
-    assert not np.array_equal(changed.inputs["image"][3], first.inputs["image"][3])
-    table.write_text(table_text(kept.FROM, factor=0.5))
-    np.testing.assert_allclose(read_lab(table).table[TARGETS], expected(kept.FROM) / 2, atol=1e-3)
-    for path in (home / "cache").glob("reflectance-*/columns.parquet"):
-        path.write_bytes(b"damaged")
-    np.testing.assert_array_equal(read_lab(table).inputs["image"], changed.inputs["image"])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -433,7 +427,7 @@ def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
     pictures = [(path, path.name) for path in sorted(table.parent.glob("*.png"))]
     task = tasks.get("reflectance").reporting(lambda share, text: heard.append((share, text)))
     task.read_bundle([(table, table.name), *pictures], NOTHING)
-    assert heard == [(k / 4, f"{k + 1} of 4: {k}.png") for k in range(4)]
+    assert heard == [(k / 4, f"{k + 1} of 4 pictures: {k}.png") for k in range(4)]
 
 
 def test_a_table_is_never_kept_without_its_pictures(tmp_path: Path) -> None:

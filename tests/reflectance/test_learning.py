@@ -187,7 +187,7 @@ def test_certificate_makes_intervals_honest() -> None:
 def test_decoded_intervals_stay_fractions_and_strange_images_are_told() -> None:
     outputs = {
         "channels": np.full((3, 10), 0.02), "half_width": np.full((3, 10), 0.05), "geometry": np.zeros((3, 14)),
-        "attribution": np.zeros((3, 640)), "distance": np.array([0.5, 3.0, 0.5]), "nearest": np.zeros((3, 3)),
+        "distance": np.array([0.5, 3.0, 0.5]), "nearest": np.zeros((3, 3)),
     }  # fmt: skip
     table = pd.DataFrame({"file": list("abc"), "note": "", "specimen": "", "nm_per_px": [25.0, 25.0, 60.0]})
     samples = Samples({"image": np.zeros((3, 256, 256), np.uint8)}, table)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.task import Film, Panel, Samples
-from lib.tasks.reflectance import maps, predict_views, sheet_views
+from lib.tasks.reflectance import maps, predict_views, sheet_views, training_views
 from lib.tasks.reflectance.config import CHANNELS, TRUE
 from lib.tasks.reflectance.ranking import parse_target, ranked
 from lib.words import english
@@ -23,21 +23,22 @@ FACTS: dict[str, Any] = {
 
 
 def predicted_of(samples: Samples, off: float = 0.02) -> pd.DataFrame:
-    """Predictions that are off by so much, with intervals and influence of the image's top left corner."""
+    """Predictions that are off by so much, with intervals."""
     truth = samples.table[[TRUE + c for c in CHANNELS]].set_axis(list(CHANNELS), axis=1)
     found = truth + off
     ends = {f"{c}{end}": (found[c] + sign * 0.03).clip(0, 1) for c in CHANNELS for end, sign in (("_lo", -1), ("_hi", 1))}
-    cells = np.zeros((10, 8, 8), np.float32)
-    cells[:, 0, 0] = 0.1
     return found.assign(
         **ends, file=samples.table["file"], image=samples.table["file"], specimen=samples.table["specimen"], in_domain=True,
-        note="", attribution=[cells.ravel()] * len(samples), nearest=[np.array([0, 1, 2])] * len(samples),
+        note="", nearest=[np.array([0, 1, 2])] * len(samples),
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
-    return gratings(4)
+    """Eight images, the influence of the top left corner known of the first six."""
+    cells = np.zeros((10, 4, 4), np.float32)
+    cells[:, 0, 0] = 0.1
+    return gratings(4).with_columns(influence=[*([cells.ravel()] * 6), None, None])
 
 
 # --- search by colour -------------------------------------------------------------------------------------------------
@@ -80,12 +81,13 @@ def test_composite_is_bright_where_a_channel_is_raised_and_in_its_colour() -> No
 # --- panels -----------------------------------------------------------------------------------------------------------
 def test_prediction_panels_show_colours_neighbours_maps_specimens_and_search(samples: Samples) -> None:
     table = predicted_of(samples)
-    judged = table[["attribution", "nearest"]].assign(of=np.arange(len(table)))
+    judged = table[["nearest"]].assign(of=np.arange(len(table)))
     shown = Samples(samples.inputs, samples.table, {"target": "B=0.2"})
     panels = {p.key: p for p in predict_views.prediction_panels(table, shown, judged, FACTS, english)}
     assert {"summary", "swatches", "channels", "maps", "specimens", "search"} <= panels.keys()
     film = panels["maps"].content
-    assert isinstance(film, Film) and len(film.reels) == 3 and len(film.labels) == len(table)
+    assert isinstance(film, Film) and len(film.reels) == 3 and len(film.labels) == 6 < len(table)
+    assert "first 6" in panels["maps"].explanation and "not tested" in panels["maps"].explanation
     assert [trace.name for trace in panels["channels"].content.data[:4]] == ["predicted", "r0 fine", "r1 fine", "r2 fine"]
     first = int(panels["search"].behind[0][0])
     assert abs(table["B"] - 0.2).argmin() == first
@@ -103,7 +105,9 @@ def test_behind_panels_hold_true_and_predicted_values(samples: Samples) -> None:
     assert [panel.key for panel in panels] == ["image-0", "image-1", "values-behind"]
     values = panels[-1].content
     assert isinstance(values, pd.DataFrame) and len(values) == 4
-    assert "measured colour" in panels[0].explanation
+    assert "measured colour" in panels[0].explanation and "where it looked" in panels[0].explanation
+    (unexplained, _) = predict_views.behind_panels(predicted_of(samples).tail(1), samples.take([7]), FACTS, english)
+    assert "where it looked" not in unexplained.explanation
 
 
 def test_sheet_compares_with_simpler_ways_and_tells_of_leakage(samples: Samples) -> None:
@@ -126,3 +130,27 @@ def test_sheet_compares_with_simpler_ways_and_tells_of_leakage(samples: Samples)
     assert "A note." in panels["data"].content
     flattering = sheet_views.leakage_text(predicted, truth, table, FACTS | {"split_by": "nothing"}, english)
     assert "flatters" in flattering
+
+
+@pytest.mark.parametrize(("holds", "words"), [(True, "mean something"), (False, "mean nothing")])
+def test_the_deletion_test_is_told_with_its_outcome(holds: bool, words: str) -> None:
+    numbers = {
+        f"{k}_{n}": v for k in ("raising", "lowering") for n, v in (("pp", 0.86), ("percent", 77.0), ("error_percent", 1.7))
+    }
+    told = predict_views.deletion_text({"deletion": {"images": 48, **numbers, "holds": holds}}, english)
+    assert "48 test images" in told and "0.86 pp" in told and "77 of 100" in told and words in told
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+def test_every_channel_has_its_curves_on_training_and_validation() -> None:
+    columns = {f"{split}mae_{c}_pp": [9.0, 5.0, 4.0 + k] for split in ("train_", "") for k, c in enumerate(CHANNELS)}
+    history = pd.DataFrame({"epoch": [1, 2, 3], **columns})
+    (panel,) = training_views.curves(history, 2, english)
+    assert len(panel.content.data) == 20 and "changed at random" in panel.explanation
+    assert panel.content.data[1].y[-1] == 4 and panel.content.data[19].y[-1] == 13
+    (older,) = training_views.curves(history.drop(columns=[c for c in history if c.startswith("train_")]), None, english)
+    assert len(older.content.data) == 10 and "changed at random" not in older.explanation
+
+
+def test_one_epoch_has_no_curve() -> None:
+    assert training_views.curves(pd.DataFrame({"epoch": [1], "mae_UV_pp": [4.0]}), 1, english) == []

@@ -187,6 +187,12 @@ class Reflectance(Task):
 
         return learning.loss(output, targets)
 
+    def errors(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Absolute error of each channel in pp; nothing in stage geometry."""
+        from lib.tasks.reflectance import learning
+
+        return {} if self.facts.get("stage") == "geometry" else learning.errors(output, targets)
+
     def fit_uncertainty(self, network: torch.nn.Module, outputs: torch.Tensor, targets: dict[str, torch.Tensor]) -> None:
         """Make the intervals of each channel hold 68 % of validation images."""
         from lib.tasks.reflectance.networks import Reader
@@ -200,6 +206,23 @@ class Reflectance(Task):
 
         return {} if self.facts.get("stage") == "geometry" else score.certify(predicted, truth)
 
+    def examine(self, network: torch.nn.Module, data: TrainingData) -> dict[str, Any]:
+        """Whether greying what the maps of influence name does what they say."""
+        from lib.tasks.reflectance import influence
+        from lib.tasks.reflectance.data import Images
+        from lib.tasks.reflectance.networks import Reader
+
+        assert isinstance(network, Reader) and isinstance(data, Images)
+        return {} if self.facts.get("stage") == "geometry" else influence.deletion_test(network, data)
+
+    def explain(self, network: torch.nn.Module, samples: Samples, most: int) -> Samples:
+        """With how much each place of the images raises each channel."""
+        from lib.tasks.reflectance import influence
+        from lib.tasks.reflectance.networks import Reader
+
+        assert isinstance(network, Reader)
+        return samples if self.facts.get("stage") == "geometry" else influence.explain(network, samples, most)
+
     def trial_inputs(self, n: int, rng: np.random.Generator) -> Arrays:
         """Gratings in noise, at the common pixel size or an unknown one."""
         from lib.tasks.reflectance import trial
@@ -211,8 +234,8 @@ class Reflectance(Task):
         return samples
 
     def whole(self, judged: pd.DataFrame, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The predicted values, and with them attribution and nearest training images of each image."""
-        kept = [name for name in ("attribution", "nearest") if name in judged]
+        """The predicted values, and with them the nearest training images of each image."""
+        kept = [name for name in ("nearest",) if name in judged]
         return judged.drop(columns=kept), judged[kept].assign(of=np.arange(len(judged)))
 
     def decode(self, outputs: Arrays, samples: Samples) -> pd.DataFrame:
@@ -247,7 +270,7 @@ class Reflectance(Task):
         return ("file", "image", "specimen", *CHANNELS, *ends, "in_domain", "note")
 
     def prediction_panels(self, table: pd.DataFrame, samples: Samples, judged: pd.DataFrame) -> list[Panel]:
-        """Swatches, bars beside the nearest training images, attribution, specimens, search by colour."""
+        """Swatches, bars beside the nearest training images, maps of influence, specimens, search by colour."""
         from lib.tasks.reflectance import predict_views
 
         return predict_views.prediction_panels(table, samples, judged, self.facts, self.say)
@@ -263,6 +286,12 @@ class Reflectance(Task):
         from lib.tasks.reflectance import sheet_views
 
         return sheet_views.sheet_panels(predicted, truth, samples, self.facts, self.say)
+
+    def curves(self, history: pd.DataFrame, best_epoch: int | None) -> list[Panel]:
+        """Errors of each channel over the epochs."""
+        from lib.tasks.reflectance import training_views
+
+        return training_views.curves(history, best_epoch, self.say)
 
     def example(self) -> list[Path]:
         """A few simulated images that ship, and the table that tells their specimens and pixel size."""

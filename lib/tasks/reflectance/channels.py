@@ -109,8 +109,8 @@ def cover_scale(scale: Scale, wavelength_nm: float, accuracy: float = 1.0) -> np
 def on_the_wing(single: np.ndarray, ground_cover: float) -> np.ndarray:
     """Reflectance (…, 2) per polarisation of a scale (…, 2, (R, T)) that lies on another one and on the wing membrane.
 
-    Plates that add up intensities, not fields (Stavenga, Giraldo & Hoenders 2006, Opt. Express 14, 4880). `ground_cover` of what
-    lies below is a second, like scale. What comes from below has lost its polarisation.
+    Plates that add up intensities, not fields (Stavenga, Giraldo & Hoenders 2006, on stacked scales of pierids). `ground_cover`
+    of what lies below is a second, like scale. What comes from below has lost its polarisation.
     """
     r, t = np.moveaxis(single.mean(axis=-2), -1, 0)
     second = r + t**2 * MEMBRANE_R / (1 - r * MEMBRANE_R)

@@ -17,7 +17,7 @@ from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.fingerprint import FEATURES, Fingerprint
 from lib.tasks.reflectance.forest import Forest
-from lib.tasks.reflectance.networks import CELLS, Reader
+from lib.tasks.reflectance.networks import Reader
 
 if TYPE_CHECKING:  # a second that only training pays
     from sklearn.ensemble import ExtraTreesRegressor
@@ -67,8 +67,8 @@ class FingerprintBody(nn.Module):
         self.describe = Fingerprint()
 
     def forward(self, image: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 0, CELLS, CELLS) and (B, FEATURES)."""
-        return image.new_zeros(len(image), 0, CELLS, CELLS), self.describe(image, scale)
+        """(B, 0, 1, 1) and (B, FEATURES)."""
+        return image.new_zeros(len(image), 0, 1, 1), self.describe(image, scale)
 
 
 class RidgeHead(nn.Module):
@@ -113,24 +113,17 @@ class ForestHead(nn.Module):
         return self.forest(features), features.new_zeros(len(features), len(GEOMETRY))
 
 
-class Classical(Reader):
-    """A reader whose head was fitted at once; it says nothing of places."""
-
-    def _attribution(self, places: Tensor, placeless: Tensor, mean: Tensor) -> Tensor:
-        return placeless.new_zeros(len(placeless), len(CHANNELS) * CELLS * CELLS)
-
-
-def build(model: str, facts: Mapping[str, Any]) -> Classical:
+def build(model: str, facts: Mapping[str, Any]) -> Reader:
     """The network of a family, empty; `facts` says how large the forest is. Raises InputError where they do not."""
     if model == "ridge":
-        return Classical(FingerprintBody(), RidgeHead())
+        return Reader(FingerprintBody(), RidgeHead())
     size = facts.get("forest")
     if size is None:
         raise InputError("model 'ExtraTrees'", "this run does not say how large its forest is", "Train it again.")
-    return Classical(FingerprintBody(), ForestHead(size["nodes"], size["trees"], size["depth"]))
+    return Reader(FingerprintBody(), ForestHead(size["nodes"], size["trees"], size["depth"]))
 
 
-def fit(model: str, described: np.ndarray, channels: np.ndarray, rng: np.random.Generator) -> tuple[Classical, dict[str, Any]]:
+def fit(model: str, described: np.ndarray, channels: np.ndarray, rng: np.random.Generator) -> tuple[Reader, dict[str, Any]]:
     """The fitted network, and the facts with which `build` makes the same shape.
 
     `described` (n, FEATURES) are fingerprints, `channels` (n, 10) fractions, NaN where not measured.

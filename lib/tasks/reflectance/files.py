@@ -22,7 +22,7 @@ from PIL import Image
 
 from lib.disk import plain_names
 from lib.task import TRUTH, InputError, Phrase, Samples, unheard
-from lib.tasks.reflectance import kept, metadata
+from lib.tasks.reflectance import kept, kept_pictures, metadata
 from lib.tasks.reflectance.config import CHANNELS, HIDDEN, IMAGE_PX, TRUE, VISIBLE
 from lib.tasks.reflectance.located import locate
 from lib.tasks.reflectance.pictures import Known, Seen, see
@@ -139,15 +139,16 @@ def read_bundle(files: Sequence[File], acquisition: Acquisition, tell: Tell = st
         rows = pd.DataFrame({"image": [name for _, name in pictures]})
         known = Known(acquisition.nm_per_px, "user" if acquisition.nm_per_px else "", acquisition.info_bar_px)
         sources = [Source(path, name, known) for path, name in pictures]
-    images, columns, failures = _looked_at(sources, report)
+    images, columns, failures = _looked_at(sources, lambda share, n: report(share, tell(_so_far(n, sources))))
     if not len(images):
         raise _nothing_left(failures, files, file)
     unreadable = [f"{sources[k].name} ({why.problem})" for k, why in failures]
     remarks += _told(Phrase("{n} pictures could not be read: {listed}"), unreadable)
     good = np.setdiff1d(np.arange(len(sources)), [k for k, _ in failures])
-    table = pd.concat([rows.iloc[good].drop(columns="nm_per_px", errors="ignore").reset_index(drop=True), columns], axis=1)
-    table["simulated"] = _simulated(table, tables[0][1] if tables else "")
-    table = _completed(table, file, acquisition, remarks, tell).assign(path=[str(sources[k].path) for k in good])
+    cells = {str(name): rows[name].to_numpy()[good] for name in rows} | {str(name): columns[name].to_numpy() for name in columns}
+    cells["simulated"] = _simulated(cells, tables[0][1] if tables else "")
+    cells["path"] = np.array([str(sources[k].path) for k in good], object)
+    table = _completed(cells, file, acquisition, remarks, tell)
     return Samples({"image": images}, table, {}, tuple((file, remark) for remark in remarks))
 
 
@@ -197,7 +198,13 @@ def _nothing_left(failures: Sequence[tuple[int, InputError]], files: Sequence[Fi
 
 
 # --- pictures, many at a time -----------------------------------------------------------------------------------------
-def _looked_at(sources: Sequence[Source], report: Report) -> tuple[np.ndarray, pd.DataFrame, list[tuple[int, InputError]]]:
+def _so_far(n: int, sources: Sequence[Source]) -> Phrase:
+    return Phrase("{n} of {all} pictures: {name}", n=n, all=len(sources), name=sources[n - 1].name)
+
+
+def _looked_at(
+    sources: Sequence[Source], report: Callable[[float, int], None]
+) -> tuple[np.ndarray, pd.DataFrame, list[tuple[int, InputError]]]:
     """Images (m, 256, 256) and columns of those that can be read, and why others cannot, by place; kept for the next time."""
     digest = kept.digest([(s.path, s.name, json.dumps(vars(s.known))) for s in sources])
     found = kept.recall(digest) if len(sources) >= kept.FROM else None
@@ -208,7 +215,7 @@ def _looked_at(sources: Sequence[Source], report: Report) -> tuple[np.ndarray, p
     rows: list[dict[str, Any]] = []
     failures: list[tuple[int, InputError]] = []
     for k, seen in enumerate(_each(sources)):
-        report(k / len(sources), f"{k + 1} of {len(sources)}: {sources[k].name}")
+        report(k / len(sources), k + 1)
         if isinstance(seen, InputError):
             failures.append((k, seen))
             continue
@@ -223,12 +230,24 @@ def _looked_at(sources: Sequence[Source], report: Report) -> tuple[np.ndarray, p
 
 def _each(sources: Sequence[Source]) -> Iterator[Seen | InputError]:
     """Every picture in order; decoders let go of the interpreter, so several run at a time."""
+    read = _remembered if len(sources) < kept.FROM else _one  # more are kept together
     if len(sources) < 2:
-        yield from map(_one, sources)
+        yield from map(read, sources)
         return
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(sources), AT_ONCE):
-            yield from pool.map(_one, sources[start : start + AT_ONCE])
+            yield from pool.map(read, sources[start : start + AT_ONCE])
+
+
+def _remembered(source: Source) -> Seen | InputError:
+    """One picture, from the cache where the same one was there before."""
+    place = kept_pictures.picture_path(source.path, source.name, json.dumps(vars(source.known)))
+    seen: Seen | InputError | None = kept_pictures.recall(place) if place is not None else None
+    if seen is None:
+        seen = _one(source)
+        if place is not None and isinstance(seen, Seen):
+            kept_pictures.keep(place, seen)
+    return seen
 
 
 def _one(source: Source) -> Seen | InputError:
@@ -239,60 +258,78 @@ def _one(source: Source) -> Seen | InputError:
 
 
 # --- the samples' table -----------------------------------------------------------------------------------------------
-def _completed(table: pd.DataFrame, file: str, acquisition: Acquisition, remarks: list[str], tell: Tell) -> pd.DataFrame:
-    """The table with every column that samples have, and notes in the reader's language."""
+def _completed(cells: dict[str, np.ndarray], file: str, acquisition: Acquisition, remarks: list[str], tell: Tell) -> pd.DataFrame:
+    """The table of these columns and the others that samples have, notes in the reader's language.
+
+    Made at once: a column set in a table takes as long as decoding a small picture.
+    """
+    count = len(cells["image"])
     for target in TARGETS:
-        if target not in table:
-            table[target] = np.nan
+        cells.setdefault(target, np.full(count, np.nan))
     for text in ("kind", "split"):
-        table[text] = table[text].fillna("").astype(str) if text in table else ""
-    table["contradicts"] = table["contradicts"].astype(bool) if "contradicts" in table else False
+        cells[text] = np.array(_texts(cells, text), object)
+    cells["contradicts"] = cells["contradicts"].astype(bool) if "contradicts" in cells else np.zeros(count, bool)
     known: dict[str, str] = {}
-    notes = [known.setdefault(text, _spoken(text, tell)) for text in table.pop("notes")]
+    notes = [known.setdefault(text, _spoken(text, tell)) for text in cells.pop("notes")]
     counted = Counter(clause for note in notes for clause in note.split("; ") if clause)
     remarks += [Phrase("{n} pictures: {note}", n=n, note=note) for note, n in counted.most_common(TOLD_NOTES) if n > 1]
-    table["specimen"] = _specimens(table, acquisition, remarks)
-    table = table.assign(file=file, note=notes)
-    first = ["file", "image", "note", "specimen", "kind", "nm_per_px"]
-    return table[[*first, *(column for column in table if column not in (*first, "row"))]]
+    specimens = _specimens(cells, acquisition, remarks)
+    first = {"file": [file] * count, "image": cells["image"], "note": notes, "specimen": specimens}
+    first |= {name: cells[name] for name in ("kind", "nm_per_px")}
+    return pd.DataFrame(first | {name: values for name, values in cells.items() if name not in first and name != "row"})
 
 
-def _simulated(table: pd.DataFrame, name: str) -> np.ndarray:
+def _texts(cells: Mapping[str, np.ndarray], name: str) -> list[str]:
+    """A column as texts, empty where there is nothing or no such column."""
+    values = cells.get(name, np.full(len(cells["image"]), "", object))
+    return ["" if value is None or value != value else str(value) for value in values]  # NaN is not itself
+
+
+def _simulated(cells: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Which pictures are no measurement, by a column of their table or because that is the truth of a simulation."""
     if name.replace("\\", "/").rpartition("/")[2] == TRUTH:
-        return np.ones(len(table), bool)
-    told = table["simulated"].str.lower().isin(YES) if "simulated" in table else pd.Series(False, table.index)
-    return told.to_numpy(bool)
+        return np.ones(len(cells["image"]), bool)
+    return np.array([text.lower() in YES for text in _texts(cells, "simulated")], bool)
 
 
 def _spoken(notes: str, tell: Tell) -> str:
     return "; ".join(tell(from_plain(note)) for note in json.loads(notes))
 
 
-def _specimens(table: pd.DataFrame, acquisition: Acquisition, remarks: list[str]) -> list[str]:
+def _specimens(cells: Mapping[str, np.ndarray], acquisition: Acquisition, remarks: list[str]) -> list[str]:
     """The specimen of each picture, by what the user chose, or by the first source that there is."""
-    chosen = acquisition.specimen_from
-    column = table["specimen"].fillna("").astype(str).tolist() if "specimen" in table else []
+    chosen, column, count = acquisition.specimen_from, _texts(cells, "specimen"), len(cells["image"])
+    targets = np.stack([cells[target] for target in TARGETS], 1).astype(float)
     if chosen == "automatic":
-        by_targets_there = bool(table[TARGETS].notna().to_numpy().any())
         chosen = "column" if any(column) else "file name" if acquisition.specimen_pattern else (
-            "equal targets" if by_targets_there else "nothing")  # fmt: skip
+            "equal targets" if np.isfinite(targets).any() else "nothing")  # fmt: skip
     if chosen == "column":
         if not any(column):
             remarks.append(Phrase("no column specimen: specimens are not known"))
-        return column or [""] * len(table)
+        remarks += _doubtful(column, targets)
+        return column
     if chosen == "nothing":
-        return [""] * len(table)
+        return [""] * count
     if chosen == "file name":
-        found = by_pattern(table["image"].tolist(), acquisition.specimen_pattern)
+        found = by_pattern(cells["image"].tolist(), acquisition.specimen_pattern)
         told = Phrase("specimens by file name: {k} in {n} pictures", k=len(set(found) - {""}), n=len(found))
     else:
-        found = by_targets(table[TARGETS].to_numpy(float))
+        found = by_targets(targets)
         told = Phrase("specimens by equal targets: {k} in {n} pictures", k=len(set(found) - {""}), n=len(found))
-    remarks.append(told)
+    remarks += [told, *_doubtful(found, targets)]
     if "" in found:
         remarks.append(Phrase("{n} pictures without a specimen", n=found.count("")))
     return found
+
+
+def _doubtful(specimens: Sequence[str], targets: np.ndarray) -> list[str]:
+    """A remark on specimens whose pictures have different targets (n, 10): two of them may have got one name."""
+    seen: dict[str, bytes] = {}
+    rows = [row.tobytes() for row in np.nan_to_num(targets, nan=-1.0)]
+    other = dict.fromkeys(name for name, row in zip(specimens, rows) if name and seen.setdefault(name, row) != row)
+    return _told(
+        Phrase("{n} specimens have pictures of different targets, so one name may stand for several: {listed}"), [*other]
+    )
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

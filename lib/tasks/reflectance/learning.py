@@ -10,6 +10,7 @@ import numpy as np
 from lib.task import Arrays, Samples
 from lib.tasks.reflectance.augment import scale_of
 from lib.tasks.reflectance.columns import GEOMETRY, TARGETS, geometry_of
+from lib.tasks.reflectance.config import CHANNELS
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,13 @@ def targets(samples: Samples, facts: Mapping[str, Any]) -> Arrays:
             np.isfinite(geometry), float(facts["geometry_weight"]) / len(GEOMETRY), 0
         ).astype(np.float32),
     }  # fmt: skip
+
+
+def errors(output: torch.Tensor, wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Absolute error (n,) of each channel, of the mean over the members, in pp: `mae_<channel>_pp`; NaN where unknown."""
+    mean = output[:, : -len(GEOMETRY)].unflatten(1, (-1, len(CHANNELS))).mean(1).clamp(0, 1)
+    off = 100 * (mean - wanted["channels"]).abs().float()
+    return {f"mae_{channel}_pp": off[:, k] for k, channel in enumerate(CHANNELS)}
 
 
 def loss(output: torch.Tensor, wanted: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -16,20 +16,20 @@ GAP_PX = 4
 CHIP_PX = 48
 
 
-def cells_of(attribution: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(10, c, c) of the flat list that the network gives."""
-    flat = np.asarray(attribution, np.float32)
+def cells_of(influence: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(10, c, c) of the flat list that `influence` gives."""
+    flat = np.asarray(influence, np.float32)
     side = round((flat.size / len(CHANNELS)) ** 0.5)
     return flat.reshape(len(CHANNELS), side, side)
 
 
-def composite(image: np.ndarray, attribution: Sequence[float] | np.ndarray, channels: Sequence[str]) -> np.ndarray:
+def composite(image: np.ndarray, influence: Sequence[float] | np.ndarray, channels: Sequence[str]) -> np.ndarray:
     """RGB uint8 (256, 256, 3): the image under a signed map of three channels, blue, green and red in their order.
 
     Mid grey is no influence; a channel is brighter where the place raises it and darker where it lowers it, over the largest
     influence of the three.
     """
-    cells = cells_of(attribution)[[CHANNELS.index(channel) for channel in channels]]
+    cells = cells_of(influence)[[CHANNELS.index(channel) for channel in channels]]
     cells = cells - cells.mean(axis=(1, 2), keepdims=True)
     most = float(np.abs(cells).max()) or 1.0
     layers = [_smooth(one / most) for one in cells[::-1]]  # red is last

@@ -40,8 +40,9 @@ def chitin_n(wavelength_nm: float) -> float:
 def melanin_index(wavelength_nm: float) -> complex:
     """Complex index of melanin, as Jamin-Lebedeff interference microscopy gives it.
 
-    The numbers are those of the project's design. The real part is within the 1.7 to 1.8 that Stavenga, Leertouwer, Osorio &
-    Wilts 2015 (Light Sci. Appl. 4, e243) measured in the visible; see also Stavenga et al. 2012 (PLoS ONE 7, e49743).
+    The numbers are those of the project's design. The real part is within the 1.7 to 1.8 that Stavenga and colleagues measured in
+    the visible (High refractive index of melanin in shiny occipital feathers of a bird of paradise); see also Stavenga et al.
+    2012 (PLoS ONE 7, e49743).
     """
     return 1.648 + 2.37e4 / wavelength_nm**2 + 1j * melanin_kappa(wavelength_nm)
 
@@ -74,7 +75,7 @@ def bead_permittivity(pigment: str, pigment_k: float, wavelength_nm: float) -> c
     """Permittivity of a pterin bead: denser than chitin and strongly coloured.
 
     The real part of the index, 1.75 + 12 000 nm²/λ², is an assumption of the project's design and not a measurement. It is kept
-    below the extremes of Wilts et al. 2017 (Adv. Opt. Mater. 5, 1600879), who found more than 2 across the visible.
+    below the extremes of Wilts, Steiner & Stavenga (APS March Meeting 2018, H54.1), who found more than 2 across the visible.
     """
     index = 1.75 + 1.2e4 / wavelength_nm**2 + 1j * BEAD_STRENGTH * pigment_k * pigment_kappa(pigment, wavelength_nm)
     return complex(index**2)

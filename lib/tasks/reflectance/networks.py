@@ -20,7 +20,6 @@ from lib.tasks.reflectance.fingerprint import FEATURES, Fingerprint
 from lib.tasks.reflectance.forest import Forest
 from lib.tasks.reflectance.fourier import PolarSpectrum
 
-CELLS = 8  # the image's side in cells of an attribution map
 DIRECTIONS = 16  # of the space in which images are compared
 REFERENCES = 256  # training images that a new one is compared with
 NEAREST = 3
@@ -177,38 +176,24 @@ class Reader(nn.Module):
     def forward(self, image: Tensor, scale: Tensor) -> Tensor:
         """(B, 10·K + 14)."""
         places, placeless = self.body(image, scale)
-        return self._told(places.mean((2, 3)), placeless)
-
-    def _told(self, pooled: Tensor, placeless: Tensor) -> Tensor:
-        members, geometry = self.head(torch.cat([pooled, placeless], 1))
+        members, geometry = self.head(torch.cat([places.mean((2, 3)), placeless], 1))
         members = members * self.channel_std + self.channel_mean
         return torch.cat([members.flatten(1), geometry * self.geometry_std + self.geometry_mean], 1)
 
     def physical(self, image: Tensor, scale: Tensor) -> dict[str, Tensor]:
-        """`channels` (B, 10), `half_width` (B, 10) of their 68 % intervals, `geometry`, `attribution`, `distance`, `nearest`.
+        """`channels` (B, 10), `half_width` (B, 10) of their 68 % intervals, `geometry`, `distance`, `nearest`.
 
-        The attribution (B, 10·CELLS²) of a cell is how much lower a channel is, as a fraction, when the features of the cell are
-        left out of the mean over the image. `distance` (B,) is to the nearest reference, in units of what training images keep;
+        `distance` (B,) is to the nearest reference, in units of what training images keep;
         `nearest` (B, 3) are the places of the nearest references.
         """
-        places, placeless = self.body(image, scale)
-        raw = self._told(places.mean((2, 3)), placeless)
+        raw = self(image, scale)
         mean, spread = mean_and_spread(raw)
         half = self.width_factor * torch.sqrt(spread**2 + self.width_floor**2)
         distance, nearest = self._compared(image, scale)
         return {
             "channels": mean.clamp(0, 1), "half_width": half, "geometry": raw[:, -len(GEOMETRY) :],
-            "attribution": self._attribution(places, placeless, mean), "distance": distance, "nearest": nearest,
+            "distance": distance, "nearest": nearest,
         }  # fmt: skip
-
-    def _attribution(self, places: Tensor, placeless: Tensor, mean: Tensor) -> Tensor:
-        cells = F.adaptive_avg_pool2d(places, CELLS).flatten(2).transpose(1, 2)  # (B, cells, C)
-        count = CELLS * CELLS
-        without = (cells.sum(1, keepdim=True) - cells) / (count - 1)
-        rest = placeless.unsqueeze(1).expand(-1, count, -1)
-        raw = self._told(without.flatten(0, 1), rest.flatten(0, 1))
-        left = mean_and_spread(raw)[0].unflatten(0, (-1, count))
-        return (mean.unsqueeze(1) - left).transpose(1, 2).flatten(1)
 
     def _compared(self, image: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         place = (self.fingerprint(image, scale) - self.compare_centre) @ self.compare_axes

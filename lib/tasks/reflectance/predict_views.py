@@ -18,7 +18,6 @@ from lib.tasks.reflectance.ranking import parse_target, ranked
 Say = Callable[..., str]
 MOST_SWATCHES, SWATCH_COLUMNS, THUMB_PX = 48, 8, 128
 MOST_BARS = 24
-MOST_MAPS = 32
 MOST_RANKED = 50
 MOST_BEHIND = 6
 COLOUR = ("B", "G", "R")
@@ -27,7 +26,7 @@ COLOUR = ("B", "G", "R")
 def prediction_panels(
     table: pd.DataFrame, samples: Samples, judged: pd.DataFrame, facts: Mapping[str, Any], say: Say
 ) -> list[Panel]:
-    """Panels of predicted images; `judged` has attribution and nearest training images, a row for each."""
+    """Panels of predicted images; `judged` has the nearest training images of each, the samples' table what influenced it."""
     if facts.get("stage") == "geometry" or not len(table):
         return [Panel("values", say("Predicted geometry"), _geometry_text(table, say))]
     images = np.asarray(samples.inputs["image"]) if samples.inputs else None
@@ -36,7 +35,7 @@ def prediction_panels(
         *_swatches(table, images, say),
         Panel("channels", say("Channels and the nearest training images"), bars_figure(table, judged, facts, say),
               say("Bars are the prediction with its 68 % interval, points the training images that look most alike."), wide=True),
-        *_maps(table, images, judged, say),
+        *_maps(table, images, samples.table, facts, say),
         *_specimens(table, say),
         *_search(table, str(samples.common.get("target", "")), say),
     ]  # fmt: skip
@@ -50,8 +49,9 @@ def behind_panels(predicted: pd.DataFrame, samples: Samples, facts: Mapping[str,
     for row in range(min(len(predicted), MOST_BEHIND)):
         one, image = predicted.iloc[row], np.asarray(samples.inputs["image"][row])
         parts, told = [image], [say("image")]
-        if isinstance(one.get("attribution"), (list, np.ndarray)):
-            parts += [maps.composite(image, one["attribution"], names) for names in maps.COMPOSITES.values()]
+        influence = samples.table.iloc[row].get("influence")
+        if isinstance(influence, (list, np.ndarray)):
+            parts += [maps.composite(image, influence, names) for names in maps.COMPOSITES.values()]
             told += [say("where it looked for {names} (as blue, green, red)", names=name) for name in maps.COMPOSITES]
         truth = [float(samples.table.iloc[row].get(f"true_{channel}", np.nan)) for channel in COLOUR]
         if np.isfinite(truth).all():
@@ -83,13 +83,14 @@ def _geometry_text(table: pd.DataFrame, say: Say) -> str:
     return say("{n} images. This model tells geometry, not colour: start a training of channels from it.", n=len(table))
 
 
-def _summary(table: pd.DataFrame, say: Say) -> pd.DataFrame:
+def _summary(table: pd.DataFrame, say: Say) -> str:
     width = 100 * np.mean([(table[f"{channel}_hi"] - table[f"{channel}_lo"]).mean() for channel in CHANNELS])
     unlike = int((~table["in_domain"].astype(bool)).sum())
-    return pd.DataFrame({
-        "": [say("images"), say("unlike the training images"), say("mean width of the 68 % intervals (pp)")],
-        say("value"): [str(len(table)), str(unlike), f"{width:.1f}"],
-    })  # fmt: skip
+    lines = {
+        say("images"): len(table), say("unlike the training images"): unlike,
+        say("mean width of the 68 % intervals (pp)"): f"{width:.1f}",
+    }  # fmt: skip
+    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 
 def _swatches(table: pd.DataFrame, images: np.ndarray | None, say: Say) -> list[Panel]:
@@ -129,6 +130,7 @@ def bars_figure(table: pd.DataFrame, judged: pd.DataFrame, facts: Mapping[str, A
         buttons.append({"label": names[row], "method": "update", "args": [{"visible": shown}]})
     if count > 1:
         fig.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.18, "yanchor": "top"}])
+    fig.update_layout(legend={"x": 0, "y": -0.2, "yanchor": "top"}, margin_t=56)  # above it the menu would cover it
     return fig.update_xaxes(type="category")
 
 
@@ -162,25 +164,42 @@ def _names(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in (table["image"] if "image" in table else table["file"])]
 
 
-def _maps(table: pd.DataFrame, images: np.ndarray | None, judged: pd.DataFrame, say: Say) -> list[Panel]:
+def _maps(table: pd.DataFrame, images: np.ndarray | None, known: pd.DataFrame, facts: Mapping[str, Any], say: Say) -> list[Panel]:
     """Images and where the network looked, one after another."""
-    if images is None or "attribution" not in judged:
+    if images is None or "influence" not in known:
         return []
-    rows = [row for row in range(min(len(table), MOST_MAPS)) if np.abs(np.asarray(judged["attribution"].iloc[row])).max() > 0]
+    rows = [row for row, one in enumerate(known["influence"]) if isinstance(one, (list, np.ndarray))]
     if not rows:
         return []
     reels = [figures.reel(images[rows], say("image"))]
     for name, channels in maps.COMPOSITES.items():
-        frames = [maps.composite(images[row], judged["attribution"].iloc[row], channels) for row in rows]
+        frames = [maps.composite(images[row], known["influence"].iloc[row], channels) for row in rows]
         reels.append(_colour_reel(frames, name))
     film = Film(tuple(reels), tuple(_names(table)[row] for row in rows), frame_ms=1500)
     told = say(
         "Blue, green and red stand for the three channels in this order. A place is brighter where it raises the channel, darker "
-        "where it lowers it, and grey where it does not matter. Only the path that looks at the image has places, the one that "
-        "looks at its spectrum has none. A periodic structure is alike everywhere: greying these places changes channels no more "
-        "than greying others, so take the map as a hint."
+        "where it lowers it, and grey where it does not matter: found by greying places of the image and predicting again."
     )
-    return [Panel("maps", say("Where the network looked"), film, told, wide=True)]
+    if len(rows) < len(table):
+        told += " " + say("The first {n} are shown.", n=len(rows))
+    return [Panel("maps", say("Where the network looked"), film, f"{told} {deletion_text(facts, say)}", wide=True)]
+
+
+def deletion_text(facts: Mapping[str, Any], say: Say) -> str:
+    """What the deletion test of the model at hand gave, in sentences."""
+    found = facts.get("deletion")
+    if not found:
+        return say("Whether such maps mean something was not tested for this model: train it again for that.")
+    told = say(
+        "Deletion test on {images} test images: greying the four of 16 places that are said to raise a channel most lowers it by "
+        "{raising:.2f} pp more than greying four others at random, and farther in {raising_percent:.0f} of 100 cases; those said "
+        "to lower it most raise it by {lowering:.2f} pp more, and farther in {lowering_percent:.0f} of 100 (chance: 50).",
+        images=found["images"], raising=found["raising_pp"], raising_percent=found["raising_percent"],
+        lowering=found["lowering_pp"], lowering_percent=found["lowering_percent"],
+    )  # fmt: skip
+    if found["holds"]:
+        return told + " " + say("**So the maps mean something for this model**, of images like those it was tested on.")
+    return told + " " + say("**That is not above chance: the maps of this model mean nothing.**")
 
 
 def _colour_reel(frames: Sequence[np.ndarray], title: str) -> Any:

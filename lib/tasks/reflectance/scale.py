@@ -110,8 +110,8 @@ def _kind(visible: tuple[float, ...], hidden: tuple[float, ...], pigment: str) -
     return values | {"n_shelves": int(values["n_shelves"])}
 
 
-# Typical dimensions of what is told of scales of these groups in the literature, such as Ghiradella 1998 (Microscopic Anatomy of
-# Invertebrates 11A, 257), Vukusic & Sambles 2003 (Nature 424, 852), Stavenga 2014 (Mater. Today Proc. 1S, 109).
+# Typical dimensions of what is told of scales of these groups in the literature, such as Ghiradella 1998 (Hairs, bristles and
+# scales, in Microscopic Anatomy of Invertebrates 11A) and Stavenga, Leertouwer & Wilts 2014 (J. Exp. Biol. 217, 2171).
 KINDS: dict[str, dict[str, Any]] = {
     # ridge period, width, height; rib period, width; fill, beads, shelves | lamina, gap, melanin, pigment, quantum yield
     "nymphalid blue": _kind((1900, 330, 550, 620, 150, 0.05, 0, 0), (190, 900, 0.02, 0.0, 0.05), "none"),

@@ -15,7 +15,6 @@ from lib.tasks.reflectance.config import CHANNELS
 COVERAGE = 0.68
 FEWEST_TO_CERTIFY = 10
 FACTORS = (0.7, 1.5)  # by how much the certificate may change the intervals
-CELLS = "attribution"  # column of the cells' shares in each channel, channel by channel
 INTERVALS = tuple(f"{channel}{end}" for channel in CHANNELS for end in ("_lo", "_hi"))
 
 
@@ -23,7 +22,7 @@ def decode(outputs: Arrays, samples: Samples, facts: Mapping[str, Any], say: Cal
     """Channels with 68 % intervals, whether the image is like the training images, and a note where it is not.
 
     In stage geometry the visible and hidden parameters instead. Further columns: `image` where the file is not the picture,
-    `specimen`, `attribution` (list of 10 × 64), `nearest` (list of places in facts["references"]).
+    `specimen`, `nearest` (list of places in facts["references"]).
     """
     table = samples.table
     found: dict[str, Any] = {"image": (table["image"] if "image" in table else table["file"]).to_numpy()}
@@ -38,7 +37,6 @@ def decode(outputs: Arrays, samples: Samples, facts: Mapping[str, Any], say: Cal
             value, half = outputs["channels"][:, k].astype(float), factor * outputs["half_width"][:, k].astype(float)
             found[channel] = value
             found[f"{channel}_lo"], found[f"{channel}_hi"] = np.clip(value - half, 0, 1), np.clip(value + half, 0, 1)
-        found[CELLS] = [cells.astype(np.float32) for cells in outputs["attribution"]]
         found["nearest"] = [places.astype(np.int64) for places in outputs["nearest"]]
     alike, notes = _domain(outputs["distance"], table["nm_per_px"].to_numpy(float), facts, say)
     return pd.DataFrame(found | {"in_domain": alike, "note": notes})

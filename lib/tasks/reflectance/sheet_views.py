@@ -15,6 +15,8 @@ from lib.tasks.reflectance import score
 from lib.tasks.reflectance.baselines import ALL_KNOWN, LEAKY, MEAN, NEW_KIND, ORACLE, RIDGE, TREES
 from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS
+from lib.tasks.reflectance.predict_views import deletion_text
+from lib.tasks.reflectance.sources import DEMO
 
 Say = Callable[..., str]
 SHOWN = 4  # best and worst specimens
@@ -47,6 +49,7 @@ def sheet_panels(
         Panel("specimens", say("Best and worst specimens"), specimen_table(order, samples, say),
               say("Behind a row are its images, colours and where the network looked."),
               behind=tuple(tuple(rows) for rows in order["rows"])),
+        Panel("deletion", say("Do the maps mean something?"), deletion_text(facts, say)),
         *_notes(facts, say),
     ]  # fmt: skip
 
@@ -210,7 +213,8 @@ def _notes(facts: Mapping[str, Any], say: Say) -> list[Panel]:
     """Where the images are from, and what was left out of them."""
     rows, groups = facts["rows"], facts["groups"]
     parts = ", ".join(f"{say(name)} {rows[name]} ({groups[name]})" for name in rows)
-    lines = [f"- {say('Images (specimens): {parts}. Source: {source}.', parts=parts, source=facts['source'])}"]
+    source = say("the simulated demo set") if facts["source"] == DEMO else facts["source"]
+    lines = [f"- {say('Images (specimens): {parts}. Source: {source}.', parts=parts, source=source)}"]
     if facts.get("start_from"):
         lines.append("- " + say("Weights started from run {run}.", run=facts["start_from"]))
     lines += [f"- {note}" for note in facts["notes"]]

@@ -28,7 +28,7 @@ CHANNEL_COLOURS = dict(zip(CHANNELS, (
     figures.PURPLE, figures.BLUE, figures.ACCENT, figures.ORANGE, figures.GREY, figures.GREY,
     figures.BLUE, figures.ACCENT, figures.ORANGE, figures.AMBER,
 )))  # fmt: skip
-BELOW_NM = 150.0  # air drawn below the lamina
+ABOVE_NM, BELOW_NM = 150.0, 450.0  # air drawn above the ridges, and below the lamina, where its name stands
 
 
 def simulation_panels(config: Simulation, rng: np.random.Generator, say: Say = english) -> list[Panel]:
@@ -243,7 +243,7 @@ def _cut(scale: Scale, say: Say) -> go.Figure:
         fig.add_annotation(x=0, y=level / 1000, text=text, showarrow=False, yanchor="middle" if level > floor else "top")
     fig.update_xaxes(range=[-scale.ridge_period_nm / 1000, scale.ridge_period_nm / 1000], showgrid=False, constrain="domain")
     lowest = floor - scale.lamina_nm - BELOW_NM
-    highest = scale.ridge_height_nm + BELOW_NM
+    highest = scale.ridge_height_nm + ABOVE_NM
     return fig.update_yaxes(
         range=[lowest / 1000, highest / 1000], showgrid=False, scaleanchor="x", scaleratio=1, constrain="domain"
     )

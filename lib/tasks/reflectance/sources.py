@@ -16,6 +16,7 @@ from lib.tasks.reflectance.settings import TABLES, Acquisition
 from lib.tasks.reflectance.training import Training
 
 ROOT = Path(__file__).resolve().parents[3]
+DEMO = "the simulated demo set"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def load(config: Training) -> Source:
     if not config.data:
         from lib.tasks.reflectance import demo
 
-        return Source(demo.load(config.specimens), "the simulated demo set", simulated=True)
+        return Source(demo.load(config.specimens), DEMO, simulated=True)
     return _read(config)
 
 

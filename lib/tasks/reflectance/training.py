@@ -28,7 +28,7 @@ class Training(TrainConfig):
     )
     data: str = option(
         "", "Set to learn from: a CSV file, or the name of a set kept on the Clean page; empty takes the simulated demo set",
-        group="data",
+        group="data", path=True,
     )  # fmt: skip
     specimens: int = option(
         100_000,
@@ -138,6 +138,13 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
         "n_splits": 20,
         "validation_percent": 5.0,
         "calibration_percent": 2.0,
+    },
+    "PolarNet for a lab's few images": {
+        "members": 8,
+        "epochs": 20,
+        "learning_rate": 1e-3,
+        "frozen": "all but the head",
+        "start_from": "shipped-polarnet",
     },
     "compact original": {"model": "compact original", "epochs": 40},
     "compact original + Fourier": {"model": "compact original + Fourier", "epochs": 40},
