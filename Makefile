@@ -24,7 +24,7 @@ help:  ## this list
 run: $(VENV)/.installed  ## install what is missing, then start the app on http://127.0.0.1:8501
 	$(PY) -m streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT)
 
-test: check unit e2e  ## everything CI runs: lint, format, types, unit, contract, page and browser tests
+test: check unit slurm e2e  ## everything CI runs: lint, format, types, unit, contract, page, cluster and browser tests
 
 check: $(VENV)/.installed-dev  ## ruff and mypy
 	$(PY) -m ruff check .
@@ -32,12 +32,11 @@ check: $(VENV)/.installed-dev  ## ruff and mypy
 	$(PY) -m mypy
 
 unit: $(VENV)/.installed-dev  ## every test that needs neither a browser nor a cluster
-	$(ONE_THREAD) $(PY) -m pytest tests --ignore=tests/e2e --ignore=tests/slurm/test_real.py -n $(JOBS) --dist worksteal
+	$(ONE_THREAD) $(PY) -m pytest tests --ignore=tests/e2e --ignore-glob='*/slurm/test_real*' -n $(JOBS) --dist worksteal
 
-# On a real Slurm of one node, which the tests install (Debian, as root) and start. Minutes of waiting for time limits and
-# requeues: not yet part of `make test`.
+# On real Slurms of one node, which the tests install (Debian, as root) and start: one for each of those that run side by side.
 slurm: $(VENV)/.installed-dev  ## the tests of runs on a cluster
-	$(ONE_THREAD) $(PY) -m pytest tests/slurm/test_real.py
+	$(ONE_THREAD) $(PY) -m pytest tests/slurm/test_real*.py -n $(JOBS) --dist worksteal
 
 # One at a time and after the rest: the browser tests start servers and trainings of their own.
 e2e: $(VENV)/.installed-dev browser  ## the browser tests
@@ -63,7 +62,8 @@ examples: $(VENV)/.installed  ## make the sample files of all tasks anew: the sa
 		mv "$$new/spectra.parquet" $(SYRUP)/simulated-syrup.parquet; rm -r "$$new"
 	@set -e; new="$(FRAMES)/.new"; mkdir -p $(FRAMES); \
 		$(PY) -m lib simulate bragg --preset "Pilatus 300K" --set hit_fraction=0.6 --n 6 --seed 7 --output "$$new" >/dev/null; \
-		mv "$$new/frames.cxi" $(FRAMES)/simulated-run.cxi; rm -r "$$new"
+		mv "$$new/frames.cxi" $(FRAMES)/simulated-run.cxi; \
+		sed "s/^frames\.cxi,/simulated-run.cxi,/" "$$new/truth.csv" >$(FRAMES)/truth.csv; rm -r "$$new"
 	$(PY) -m lib.tasks.reflectance.demo --examples --output data/reflectance/examples
 
 benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README claims, with peers measured in the same run
@@ -72,6 +72,7 @@ benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README cla
 	$(PY) -m benchmarks.bragg
 	$(PY) -m benchmarks.reflectance
 	$(PY) -m benchmarks.jobs
+	$(PY) -m benchmarks.sweeps
 
 benchmark-app: $(VENV)/.installed-dev browser  ## how fast and how lean the app is
 	$(PY) -m benchmarks.app

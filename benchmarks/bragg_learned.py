@@ -71,7 +71,7 @@ def show_fresh(others: dict[str, Callable[[Frame], np.ndarray]], limits: Limits)
             for row, frame in enumerate(frames_of(samples)):
                 true = samples.table.iloc[row]
                 spots = np.column_stack([true["true_y_px"], true["true_x_px"]])
-                must = spots[np.asarray(true["true_snr"]) >= score.WANTED_SNR]
+                must = spots[np.asarray(true["true_snr"]) >= matching.WANTED_SNR]
                 for who, look in {"learned": lambda f: find(f, {}), **others}.items():
                     counts[who] = counts[who] + matching.score(look(frame), must, spots, data.MATCH_PX)
         for who, told in counts.items():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args, get_origin
 
-from lib import __version__, jobs, runs, tasks
+from lib import __version__, bulk, jobs, runs, tasks
 from lib.cli.convert import convert, convert_arguments
 from lib.cli.files import (
     clean,
@@ -25,12 +25,13 @@ from lib.cli.files import (
     simulate_arguments,
 )
 from lib.cli.sheets import certify, certify_arguments, sheet, sheet_arguments
+from lib.cli.sweeps import sweep, sweep_arguments
 from lib.cli.training import train, train_arguments
 from lib.cli.typed import FAILED, INTERRUPTED, OK, USAGE, UsageError, find, positive
 from lib.runs import Cancelled, Run
 from lib.task import Config, InputError
 
-CONFIG_OF = {"simulate": "Simulation", "train": "Training", "predict": "Acquisition", "clean": "Rules"}
+CONFIG_OF = {"simulate": "Simulation", "train": "Training", "sweep": "Training", "predict": "Acquisition", "clean": "Rules"}
 EXPORT_FORMATS = ("onnx", "safetensors")
 JOB_ACTIONS = ("list", "cancel", "resume", "log", "delete", "restore")
 _log = logging.getLogger("lightbench")
@@ -89,6 +90,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
 
     simulate_arguments(add("simulate", simulate, "Write simulated files and their true values."))
     train_arguments(add("train", train, "Train a model."))
+    sweep_arguments(add("sweep", sweep, "Train many runs with settings that vary, and find the best on validation."))
     predict_arguments(add("predict", predict, "Measure files with a trained model: predictions.csv and figures."))
     clean_arguments(add("clean", clean, "Keep the files, or the rows of tables, that rules or a recipe of the Clean page keep."))
     convert_arguments(add("convert", convert, "Turn a pickled table that you made and trust into Parquet."))
@@ -152,14 +154,14 @@ def export(parsed: argparse.Namespace) -> int:
 def jobs_(parsed: argparse.Namespace) -> int:
     """List runs, or do something to one."""
     if parsed.action == "list":
-        shown = [find(parsed.run)] if parsed.run else runs.list_runs()
+        shown = [_named(parsed.run)] if parsed.run else [*bulk.list_bulk(), *runs.list_runs()]
         print(_table(shown))
         return OK
     if not parsed.run:
         raise UsageError(f"jobs {parsed.action}: which run? `python -m lib jobs list` shows them.")
     if parsed.action == "restore":
         return _restore(parsed.run)
-    run = find(parsed.run)
+    run = _named(parsed.run)
     if parsed.action == "log":
         print(jobs.log(run, parsed.lines))
         return OK
@@ -169,9 +171,17 @@ def jobs_(parsed: argparse.Namespace) -> int:
     return OK
 
 
+def _named(text: str) -> Run:
+    """A run, or the prediction in parts in the folder of that name. Raises UsageError."""
+    folder = Path(text).expanduser().resolve()
+    return Run(folder) if bulk.is_bulk(folder) else find(text)
+
+
 def _delete(run: Run) -> None:
     if jobs.state(run) in jobs.ACTIVE:
         raise InputError(f"run {run.id}", f"its state is {jobs.state(run)}", "Cancel it first.")
+    if bulk.is_bulk(run.folder) and bulk.predictions_dir() not in run.folder.parents:
+        raise InputError(str(run.folder), "it is a folder of yours", "Delete it as any other.")
     runs.delete(run)
 
 
@@ -187,15 +197,17 @@ def _restore(text: str) -> int:
 
 def _table(shown: Sequence[Run]) -> str:
     """One line per run, columns aligned."""
-    rows = [("RUN", "TASK", "STATE", "PROGRESS", "LEFT", "BEST", "WHERE", "AGE")]
+    rows = [("RUN", "NAME", "TASK", "STATE", "PROGRESS", "LEFT", "BEST", "WHERE", "AGE")]
     for run in shown:
-        status = run.status()
-        state = jobs.state(run)
+        about, state = run.about(), jobs.state(run)
+        parts = "command" in about
+        status = bulk.status_of(run) if parts else run.status()
         value = "" if status.best_value is None else f"{status.metric} {status.best_value:.4g} {status.unit}".strip()
         left = _duration(status.eta_s) if state == "running" else ""
-        where = "shipped" if run.shipped else str(run.about().get("executor", ""))
-        progress = f"{status.progress:4.0%} of {status.epochs}"
-        rows.append((run.id, run.task, state, progress, left, value, where, _duration(time.time() - status.created_at)))
+        where = jobs.executor_of(run).name if parts else "shipped" if run.shipped else str(about.get("executor", ""))
+        progress = f"{status.progress:4.0%} of {status.epochs}{' parts' if parts else ''}"
+        name, task = str(about.get("name") or ""), str(about.get("task") or run.task)
+        rows.append((run.id, name, task, state, progress, left, value, where, _duration(time.time() - status.created_at)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines if shown else [*lines, "(no runs yet: python -m lib train TASK)"])

@@ -1,13 +1,15 @@
-"""Batches by number: which rank takes which, and where training and validation get them from."""
+"""Batches by number: which rank takes which, where training and validation get them from, and what an epoch sums up to."""
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -28,16 +30,21 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step takes. Lightning moves it to the device through `to`."""
+    """What one step takes. Lightning moves it to the device through `to`.
+
+    `weight` times its mean loss, averaged over the ranks of a step, is the mean loss of the whole batch.
+    """
 
     inputs: dict[str, torch.Tensor]
     targets: dict[str, torch.Tensor]
     samples: Samples | None = None
+    weight: float = 1.0
 
     def to(self, device: torch.device | str, **_: Any) -> Batch:
         """The same batch with its tensors on a device."""
         inputs = {key: value.to(device) for key, value in self.inputs.items()}
-        return Batch(inputs, {key: value.to(device) for key, value in self.targets.items()}, self.samples)
+        targets = {key: value.to(device) for key, value in self.targets.items()}
+        return Batch(inputs, targets, self.samples, self.weight)
 
 
 def pick(data: TrainingData, split: Split, rows: Sequence[int], most_bytes: int) -> Samples | None:
@@ -56,10 +63,9 @@ def pick(data: TrainingData, split: Split, rows: Sequence[int], most_bytes: int)
 
 
 class ShardSampler(Sampler[Shard]):
-    """The batches of one epoch that this rank takes.
+    """This rank's share of every batch of an epoch.
 
-    Whole batches are dealt in turn; those left over at the end are split by rows. Every rank takes the same number of
-    steps and every sample is seen once.
+    A batch is split by rows, so that a step sees the same samples and the optimiser takes the same steps on any number of ranks.
     """
 
     def __init__(self, batches: int, rank: int = 0, world: int = 1) -> None:
@@ -70,13 +76,10 @@ class ShardSampler(Sampler[Shard]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        whole, left = divmod(self.batches, self.world)
-        return whole + left
+        return self.batches
 
     def __iter__(self) -> Iterator[Shard]:
-        dealt = self.batches - self.batches % self.world
-        yield from (Shard(self.epoch, index) for index in range(self.rank, dealt, self.world))
-        yield from (Shard(self.epoch, index, self.rank, self.world) for index in range(dealt, self.batches))
+        return (Shard(self.epoch, index, self.rank, self.world) for index in range(self.batches))
 
 
 class TrainSource(Dataset[Batch]):
@@ -86,11 +89,12 @@ class TrainSource(Dataset[Batch]):
         self.task, self.data = task, data
 
     def __getitem__(self, shard: Shard) -> Batch:
-        samples = self.data.batch("train", shard.epoch, shard.number)
+        samples, weight = self.data.batch("train", shard.epoch, shard.number), 1.0
         if shard.parts > 1:
             rows = np.arange(shard.part, len(samples), shard.parts)
-            samples = samples.take(rows if len(rows) else np.array([shard.part % len(samples)]))
-        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)))
+            weight = len(rows) * shard.parts / len(samples)
+            samples = samples.take(rows if len(rows) else np.array([0]))  # a rank without a row takes part, at no weight
+        return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)), weight=weight)
 
 
 def as_loader_worker(_number: int) -> None:
@@ -119,3 +123,46 @@ class ValidationSource(Dataset[Batch]):
                 self.kept[index] = samples
                 self.kept_bytes += size
         return Batch(as_tensors(self.task.tensors(samples)), as_tensors(self.task.targets(samples)), samples)
+
+
+# --- what an epoch sums up to ------------------------------------------------------------------------------------------
+class Errors:
+    """Sums and counts over one epoch of what the task tells of training samples."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def add(self, values: Mapping[str, torch.Tensor]) -> None:
+        """One batch, (n,) by name; NaN counts nothing."""
+        for name, one in values.items():
+            total, count = self.sums.get(name, (one.new_zeros(()), one.new_zeros(())))
+            self.sums[name] = total + torch.nansum(one), count + torch.isfinite(one).sum()
+
+    def means(self, reduced: Callable[[torch.Tensor], Any]) -> dict[str, float]:
+        """`train_<name>`: the means, NaN where nothing is known; `reduced` adds up a tensor over all ranks."""
+        found = {}
+        for name, sums in self.sums.items():
+            total, count = (float(value) for value in reduced(torch.stack(sums)))
+            found[f"train_{name}"] = total / count if count else math.nan
+        return found
+
+
+class Scored:
+    """Validation results of one epoch, batch by batch."""
+
+    def __init__(self) -> None:
+        self.loss_sum, self.rows = 0.0, 0
+        self.predicted: list[pd.DataFrame] = []
+        self.truth: list[pd.DataFrame] = []
+
+    def add(self, loss: float, predicted: pd.DataFrame, truth: pd.DataFrame) -> None:
+        """One batch."""
+        self.loss_sum += loss * len(truth)
+        self.rows += len(truth)
+        self.predicted.append(predicted)
+        self.truth.append(truth)
+
+    def values(self, task: Task) -> dict[str, float]:
+        """`validation_loss` (mean over samples) and every figure of merit of the task."""
+        scores = task.score(pd.concat(self.predicted, ignore_index=True), pd.concat(self.truth, ignore_index=True))
+        return {"validation_loss": self.loss_sum / max(1, self.rows)} | {key: float(value) for key, value in scores.items()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.predict import bundled, read_bundle, told
-from lib.recipe import rows_of
+from lib.predict import bundled, read_bundle, scaled, told
+from lib.recipe import MEASURED, rows_of
 from lib.task import Config, InputError, Phrase, Samples, Task
 from lib.uploads import archive_names
 
 AT_ONCE = 16  # samples that are read from their files between two reports
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, are spread evenly however many there are
 READING = 0.6  # share of the work that is reading; the rest is looking at the samples
 Progress = Callable[[float, str], None]
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
@@ -33,8 +36,14 @@ class Inspection:
     remarks: list[tuple[str, str]] = field(default_factory=list)  # display name, what was done to make the file fit
 
 
-def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress: Progress) -> Inspection:
-    """Read files one after another; a bad one stops nothing. `on_progress` gets the finished share, 0 to 1, and a text."""
+def inspect(
+    task: Task, files: Sequence[File], acquisition: Config, on_progress: Progress, patience_s: float = math.inf
+) -> Inspection:
+    """Read files one after another; a bad one stops nothing. `on_progress` gets the finished share, 0 to 1, and a text.
+
+    Samples that only refer to files are measured for so many seconds, spread over the run: column MEASURED tells which, and the
+    readings of the others are empty.
+    """
     parts: list[Samples] = []
     failures: list[tuple[str, str]] = []
     raw: dict[str, list[File]] = {}
@@ -53,25 +62,42 @@ def inspect(task: Task, files: Sequence[File], acquisition: Config, on_progress:
     if not parts:
         return Inspection(None, pd.DataFrame(), failures, raw)
     together = Samples.concat(parts) if len(parts) > 1 else parts[0]
-    return Inspection(together, _readings(task, together, acquisition, on_progress), failures, raw, told(task, together))
+    return Inspection(
+        together, _readings(task, together, acquisition, on_progress, patience_s), failures, raw, told(task, together)
+    )
 
 
-def _readings(task: Task, samples: Samples, acquisition: Config, on_progress: Progress) -> pd.DataFrame:
+def _readings(
+    task: Task, samples: Samples, acquisition: Config, on_progress: Progress, patience_s: float = math.inf
+) -> pd.DataFrame:
     """Readings of all samples; of those that only refer to files so many at a time that the progress can be told."""
     if samples.inputs:
         on_progress(READING, "looking at every sample")
         return task.reporting(scaled(on_progress, READING, 1.0)).inspect(samples, acquisition)
-    parts = []
-    for start in range(0, len(samples), AT_ONCE):
-        on_progress(start / len(samples), f"looking at {start + 1} of {len(samples)}")
-        some = samples.take(np.arange(start, min(start + AT_ONCE, len(samples))))
-        parts.append(task.inspect(some, acquisition))
-    return pd.concat(parts, ignore_index=True)
+    n, begin = len(samples), time.monotonic()
+    parts: list[pd.DataFrame] = []
+    order = np.argsort(np.arange(n) * GOLDEN % 1)  # its first rows, however many, are spread over the run
+    for start in range(0, n, AT_ONCE):
+        passed = time.monotonic() - begin
+        if parts and passed > patience_s:
+            break
+        on_progress(min(1, max(start / n, passed / patience_s)), f"looking at {start + 1} of {n}")
+        rows = order[start : start + AT_ONCE]
+        parts.append(task.inspect(samples.take(rows), acquisition).set_axis(rows))
+    return _in_order(pd.concat(parts), samples.table)
 
 
-def scaled(on_progress: Progress, low: float, high: float) -> Progress:
-    """What tells `on_progress` a part of the work, from the share `low` to `high` of the whole."""
-    return lambda share, text: on_progress(low + share * (high - low), text)
+def _in_order(found: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Readings of some rows as those of all rows of `table`, in order; what was not measured is empty."""
+    if len(found) == len(table):
+        return found.sort_index()
+    readings = found.reindex(range(len(table)))
+    for column in found:
+        if column in table:
+            readings[column] = table[column].reset_index(drop=True)
+        elif not pd.api.types.is_numeric_dtype(found[column]):
+            readings[column] = readings[column].fillna("")
+    return readings.assign(**{MEASURED: readings.index.isin(found.index)})
 
 
 def write_kept(

@@ -59,14 +59,16 @@ def first_bytes(path: Path, name: str, size: int, what: str) -> bytes:
 
 
 def option(
-    default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, empty: str = "", **bounds: Any
-) -> Any:
+    default: Any, help_: str, *, unit: str = "", group: str = "", log: bool = False, empty: str = "", path: bool = False,
+    **bounds: Any,
+) -> Any:  # fmt: skip
     """A field of a Config: default, one-sentence help, unit, the form group it stands in, and pydantic bounds.
 
     `log=True` asks the form for a logarithmic slider; `empty` says what a number that is left out stands for, where it is not
-    estimated then. `bounds` are pydantic's `ge`, `gt`, `le`, `lt`.
+    estimated then; `path=True` is a text that names a file or folder. `bounds` are pydantic's `ge`, `gt`, `le`, `lt`.
     """
-    extra: dict[str, Any] = {"unit": unit, "group": group, "log": log} | ({"empty": empty} if empty else {})
+    extra: dict[str, Any] = {"unit": unit, "group": group, "log": log}
+    extra |= {name: value for name, value in (("empty", empty), ("path", path)) if value}
     return Field(default, description=help_, json_schema_extra=extra, **bounds)
 
 

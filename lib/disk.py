@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from lib.config import InputError
+from lib.config import Config, InputError
 from lib.words import Phrase
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository
@@ -53,6 +54,34 @@ def within_reach(path: Path, *folders: Path) -> bool:
         return any(real.is_relative_to(folder.resolve()) for folder in (data_dir(), *folders))
     except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a ring of links
         return False
+
+
+def refuse_beyond_data(config: Config, task: str) -> None:
+    """Raise InputError where a setting, typed in a browser, names a file or folder outside `data/`.
+
+    A relative one is looked for where the task's own reader does: in the task's folder under `data/`, then in the working
+    directory. What is there and what is not are refused alike.
+    """
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        text = str(getattr(config, name) or "") if isinstance(extra, dict) and extra.get("path") else ""
+        if text and not _below_data(text, task):
+            problem = Phrase("{path} leads out of data/", path=repr(text))
+            remedy = "Name what lies under data/, or use the command line, which may read anywhere"
+            raise InputError(name, problem, remedy)
+
+
+def _below_data(text: str, task: str) -> bool:
+    with for_browser():
+        try:
+            written = Path(text).expanduser()
+            for folder in () if written.is_absolute() else (data_dir() / task, ROOT / "data" / task, Path.cwd()):
+                place = folder / written
+                if place.exists() or any(place.parent.glob(f"{escape(place.name)}.*")):  # an ending may be left out
+                    return within_reach(place, ROOT / "data")
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have
+            return False
+        return within_reach(data_dir() / task / written, ROOT / "data")
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -80,7 +80,7 @@ TEMPLATES: dict[Mode, go.layout.Template] = {"light": _template("light"), "dark"
 def figure(**layout: Any) -> go.Figure:
     """An empty figure with compact margins; `themed` sets its template, and `layout` goes to `update_layout` as it stands."""
     top = 48 if layout.get("title") else 32
-    defaults: dict[str, Any] = {"height": 360, "margin": {"l": 56, "r": 16, "t": top, "b": 48}}
+    defaults: dict[str, Any] = {"height": 360, "margin": {"l": 56, "r": 16, "t": top, "b": 48}, "template": "none"}
     return go.Figure(layout=defaults).update_layout(**layout)
 
 

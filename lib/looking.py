@@ -170,13 +170,13 @@ def compare(
 
 
 def _wanted(task: Task, samples: Samples, row: int, label_set: str) -> pd.DataFrame:
-    """The marks that are right for one sample: columns y_px, x_px."""
+    """The marks that are right for one sample: columns y_px, x_px, and what else the task knows of them."""
     if label_set:
         return _label_set(labels.folder_of(task.name) / label_set).points(*labels.places(samples.table)[row])
     truth = task.true_marks(samples, row)
     if truth is None:
         raise InputError("the truth", "it is not known of these samples", "Compare with a label set.")
-    return truth[["y_px", "x_px"]]
+    return truth
 
 
 def _label_set(folder: Path) -> labels.LabelSet:

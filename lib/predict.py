@@ -24,6 +24,8 @@ from lib.words import core
 BATCH = 64  # samples that go through the network at once, whatever the files they came from: at least
 MOST_AT_ONCE, BATCH_BYTES = 1024, 8 * 2**20
 SLICE = 16  # samples at a time where the network judges things in them
+MOST_EXPLAINED = 32  # samples of which is told why they are predicted so, where a task can tell
+READING = 0.5  # share of the work on a file that is reading it
 MOST_KEPT_BYTES = 512 * 2**20  # of samples kept beside a prediction, to be looked at
 LEARN_FROM, LEARN_AT_MOST = 5, 64  # files that are read beforehand for what they have in common: fewer say nothing
 Progress = Callable[[float, str], None]
@@ -56,6 +58,7 @@ class Bundle:
     """Files that are read together, most often one, and what messages and tables call them."""
 
     files: tuple[tuple[Path, str], ...]
+    rows: tuple[int, int] | None = None  # of their samples, from the first to before the second; None for all of them
 
     @property
     def name(self) -> str:
@@ -77,6 +80,8 @@ def read_bundle(task: Task, bundle: Bundle, acquisition: Config) -> Samples | st
     name = bundle.name
     try:
         samples = task.read_bundle(bundle.files, acquisition)
+        if bundle.rows is not None:
+            samples = samples.take(np.arange(*bundle.rows))
     except InputError as error:
         inform = error.spoken(task.tell)
         problem = f"{inform.problem}. {inform.remedy}"
@@ -114,25 +119,72 @@ def predict_files(
     if on_progress is not None and len(files) >= LEARN_FROM:
         on_progress(0.0, "reading what the files have in common")
     bundles = bundled(task, files, acquisition)
-    acquisition, learnt = _learn(task, bundles, acquisition)
+    acquisition, learnt = learn(task, bundles, acquisition)
+    done = predict_bundles(model, bundles, acquisition, learnt, on_progress, kept)
+    return finished(task, model.run, [done, Done(unopened)], acquisition, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What bundles gave. `rows` has the name of each, in order, with how many rows it gave or the sentence why none.
+
+    `values` are the prediction columns of all rows, `judged` what was judged in them, and `remarks` (name, what was done to make
+    the file fit). `samples` are those behind the rows: their tables alone where their arrays are not alike; None without rows.
+    """
+
+    rows: Sequence[tuple[str, int | str]]
+    values: pd.DataFrame = field(default_factory=pd.DataFrame)
+    samples: Samples | None = None
+    judged: pd.DataFrame = field(default_factory=pd.DataFrame)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+
+
+def predict_bundles(
+    model: Model, bundles: Sequence[Bundle], acquisition: Config, learnt: str, on_progress: Progress | None, kept: Kept | None
+) -> Done:
+    """Read and predict bundles with what `learn` gave; the rest is as `predict_files` has it."""
     outcome: dict[int, Outcome | str] = {}
-    for chunk in _chunks(task, bundles, acquisition, outcome):
+    for chunk in _chunks(model.task, bundles, acquisition, outcome, on_progress):
         noted = {number: _annotate(samples, learnt) for number, samples in chunk.items()} if learnt else chunk
-        advance = _advance(on_progress, len(outcome), len(chunk), bundles)
+        advance = _advance(model.task, on_progress, len(outcome), len(chunk), bundles)
         outcome.update(_predict_chunk(model, noted, bundles, advance, kept))
         if on_progress is not None and outcome:
             last = max(outcome)
-            on_progress(len(outcome) / len(bundles), f"{len(outcome)} of {len(bundles)}: {bundles[last].name}")
-    names = [bundle.name for bundle in bundles] + [name for name, _ in unopened]
-    outcome.update({len(bundles) + i: sentence for i, (_, sentence) in enumerate(unopened)})
-    table, predicted, samples = _assemble(task, names, outcome)
-    failures = [(names[i], result) for i, result in sorted(outcome.items()) if isinstance(result, str)]
-    good = [result for _, result in sorted(outcome.items()) if not isinstance(result, str)]
-    judged = _renumbered(good)
-    settings = acquisition.model_dump(mode="json")
+            far = Phrase("{n} of {all}: {name}", n=len(outcome), all=len(bundles), name=bundles[last].name)
+            on_progress(len(outcome) / len(bundles), model.task.tell(far))
+    every = [outcome[number] for number in range(len(bundles))]
+    good = [result for result in every if not isinstance(result, str)]
+    counts = [result if isinstance(result, str) else len(result.values) for result in every]
+    samples = _same_shape([result.samples for result in good])
+    return Done(
+        list(zip([bundle.name for bundle in bundles], counts, strict=True)),
+        pd.concat([result.values for result in good], ignore_index=True) if good else pd.DataFrame(),
+        _explained(model, samples) if samples is not None else None,
+        _renumbered([(result.judged, len(result.samples)) for result in good]),
+        [remark for result in good for remark in told(model.task, result.samples)],
+    )
+
+
+def _explained(model: Model, samples: Samples) -> Samples:
+    """The samples with what the task tells of why the first of them are predicted so; if that fails, without."""
+    try:
+        return model.task.explain(model.network, samples, MOST_EXPLAINED)
+    except Exception:  # the numbers are there, and only a figure lacks
+        log.exception("the prediction could not be explained")
+        return samples
+
+
+def finished(task: Task, run: Run, parts: Sequence[Done], acquisition: Config, seconds: float) -> Prediction:
+    """The prediction that parts make together, in their order."""
+    rows = [row for part in parts for row in part.rows]
+    good = [part for part in parts if part.samples is not None]
+    judged = _renumbered([(part.judged, len(part.values)) for part in good])
+    table, predicted = _assemble(task, rows, [part.values for part in good])
+    samples = _same_shape([part.samples for part in good if part.samples is not None])
+    failures = [(name, told) for name, told in rows if isinstance(told, str)]
     panels = _panels(task, table[predicted].reset_index(drop=True), samples, judged)
-    seconds, remarks = time.monotonic() - started, [remark for result in good for remark in told(task, result.samples)]
-    return Prediction(task, model.run, settings, table, predicted, samples, failures, seconds, panels, remarks, judged)
+    remarks, settings = [remark for part in parts for remark in part.remarks], acquisition.model_dump(mode="json")
+    return Prediction(task, run, settings, table, predicted, samples, failures, seconds, panels, remarks, judged)
 
 
 @dataclass(frozen=True)
@@ -144,28 +196,33 @@ class Outcome:
     judged: pd.DataFrame
 
 
-def _renumbered(good: Sequence[Outcome]) -> pd.DataFrame:
-    """All that was judged, `of` a row of all samples together."""
-    parts, row = [], 0
-    for result in good:
-        parts.append(result.judged.assign(of=result.judged["of"] + row) if len(result.judged.columns) else result.judged)
-        row += len(result.samples)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+def _renumbered(parts: Sequence[tuple[pd.DataFrame, int]]) -> pd.DataFrame:
+    """All that was judged in parts of so many rows, `of` a row of all of them together."""
+    judged, row = [], 0
+    for part, n in parts:
+        judged.append(part.assign(of=part["of"] + row) if len(part.columns) else part)
+        row += n
+    return pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
 
 
-def _advance(on_progress: Progress | None, done: int, more: int, bundles: Sequence[Bundle]) -> Callable[[int, int], None]:
-    """Tells how far a chunk of `more` bundles is, by its samples."""
+def _advance(
+    task: Task, on_progress: Progress | None, done: int, more: int, bundles: Sequence[Bundle]
+) -> Callable[[int, int], None]:
+    """Tells how far a chunk of `more` bundles, which have been read, is by its samples."""
 
     def advance(samples: int, total: int) -> None:
         if on_progress is not None and total > SLICE:
-            share = (done + more * samples / total) / len(bundles)
-            on_progress(share, f"{samples} of {total}: {bundles[done].name}")
+            share = (done + more * (READING + (1 - READING) * samples / total)) / len(bundles)
+            on_progress(share, task.tell(Phrase("{n} of {all}: {name}", n=samples, all=total, name=bundles[done].name)))
 
     return advance
 
 
-def _learn(task: Task, files: Sequence[Bundle], acquisition: Config) -> tuple[Config, str]:
-    """What evenly spread files have in common; the settings as they are where there are few files or nothing can be said."""
+def learn(task: Task, files: Sequence[Bundle], acquisition: Config) -> tuple[Config, str]:
+    """What evenly spread files have in common, and a clause for every note.
+
+    The settings as they are where there are few files or nothing can be said.
+    """
     if len(files) < LEARN_FROM or type(task).learn is Task.learn:
         return acquisition, ""
     spread = files[:: -(-len(files) // LEARN_AT_MOST)]
@@ -178,15 +235,22 @@ def _annotate(samples: Samples, clause: str) -> Samples:
     return samples.with_columns(note=["; ".join(part for part in (note, clause) if part) for note in samples.table["note"]])
 
 
-def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: dict[int, Any]) -> Iterator[dict[int, Samples]]:
+def _chunks(
+    task: Task, files: Sequence[Bundle], acquisition: Config, outcome: dict[int, Any], on_progress: Progress | None
+) -> Iterator[dict[int, Samples]]:
     """Samples of files, some BATCH at a time and alike in shape and columns; reasons of unreadable files go to `outcome`.
 
-    Were their columns not alike, one that a file lacks would pass for values that are missing.
+    Were their columns not alike, one that a file lacks would pass for values that are missing. What the task reports while it
+    reads one file of many samples goes to `on_progress`.
     """
     chunk: dict[int, Samples] = {}
     shape: object = None
     for number, bundle in enumerate(files):
-        samples = read_bundle(task, bundle, acquisition)
+        heard = task
+        if on_progress is not None:
+            before = len(outcome) + READING * (number - len(outcome))
+            heard = task.reporting(scaled(on_progress, before / len(files), (before + READING) / len(files)))
+        samples = read_bundle(heard, bundle, acquisition)
         if isinstance(samples, str):
             outcome[number] = samples
             continue
@@ -197,6 +261,11 @@ def _chunks(task: Task, files: Sequence[Bundle], acquisition: Config, outcome: d
             chunk = {}
         chunk[number], shape = samples, new_shape
     yield chunk
+
+
+def scaled(on_progress: Progress, low: float, high: float) -> Progress:
+    """What tells `on_progress` a part of the work, from the share `low` to `high` of the whole."""
+    return lambda share, text: on_progress(low + share * (high - low), text)
 
 
 def _predict_chunk(
@@ -276,30 +345,26 @@ def _columns(task: Task) -> list[str]:
 
 
 def _assemble(
-    task: Task, names: Sequence[str], outcome: Mapping[int, Outcome | str]
-) -> tuple[pd.DataFrame, pd.Series, Samples | None]:
-    """All rows in the order of the files, which of them were predicted, and the samples of those."""
-    good = [result for _, result in sorted(outcome.items()) if not isinstance(result, str)]
+    task: Task, rows: Sequence[tuple[str, int | str]], values: Sequence[pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.Series]:
+    """All rows in the order of the files, and which of them were predicted."""
     places: list[int] = []  # of the predicted rows in the whole table
     failed: dict[int, tuple[str, str]] = {}
     row = 0
-    for number, name in enumerate(names):
-        result = outcome[number]
-        if isinstance(result, str):
-            failed[row] = (name, f"error: {result}")
+    for name, told in rows:
+        if isinstance(told, str):
+            failed[row] = (name, f"error: {told}")
             row += 1
         else:
-            places += range(row, row + len(result.values))
-            row += len(result.values)
+            places += range(row, row + told)
+            row += told
     empty = pd.DataFrame(columns=_columns(task))
-    table = (
-        pd.concat([result.values for result in good]).set_axis(places).reindex(range(row)) if good else empty.reindex(range(row))
-    )
+    table = pd.concat(values).set_axis(places).reindex(range(row)) if values else empty.reindex(range(row))
     table = table.astype({"file": object, "note": object})
     for place, (name, note) in failed.items():
         table.loc[place, "file"], table.loc[place, "note"] = name, note
     predicted = pd.Series([place not in failed for place in range(row)], dtype=bool)
-    return table, predicted, _same_shape([result.samples for result in good])
+    return table, predicted
 
 
 def _same_shape(parts: list[Samples]) -> Samples | None:

@@ -20,6 +20,7 @@ from lib.task import InputError, Phrase, Task
 
 FORMAT, VERSION = "lightbench-recipe", 2
 MAX_BYTES = 64 * 2**20
+MEASURED = "measured"  # column of the readings of a long run, of which only some samples were looked at so far
 Hand = dict[int, bool]  # row: kept (True) or dropped (False), against what the rules say
 
 
@@ -31,6 +32,11 @@ class Applied:
     kept: dict[int, bool]
     missing: list[str]  # files of the recipe that are not here
     unknown: int  # samples here that the recipe does not know
+
+
+def unmeasured(readings: pd.DataFrame) -> np.ndarray:
+    """Bool (n,): samples of a long run that nobody has waited for: they have no readings yet."""
+    return ~readings[MEASURED].to_numpy(bool) if MEASURED in readings else np.zeros(len(readings), bool)
 
 
 def kept(flags: pd.DataFrame, hand: Mapping[int, bool]) -> pd.Series:

@@ -27,14 +27,15 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import __version__
-from lib.disk import ROOT, data_dir, for_browser, home, read_json, write_atomic, write_json
+from lib.disk import ROOT, data_dir, for_browser, home, read_json, refuse_beyond_data, write_atomic, write_json
 from lib.task import InputError, Phrase, Samples
 from lib.words import from_plain, plain
 
 __all__ = [
     "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
-    "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "create", "data_dir",
-    "default_model", "delete", "explain", "find", "for_browser", "home", "list_runs", "part", "read_json", "restore",
+    "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "cores", "create", "data_dir",
+    "default_model", "delete", "explain", "find", "for_browser", "home", "list_runs", "part", "read_json",
+    "refuse_beyond_data", "restore",
     "save_predictions", "sets", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 
@@ -50,11 +51,16 @@ Predictions = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]  # predicted, true
 
 
 class Cancelled(BaseException):
-    """Raised in the trainer by the handler of the signal that asks it to stop; not an error."""
+    """Raised in the trainer by whoever asks it to stop, a signal's handler or its sweep, which says why; not an error."""
 
 
 class Interrupted(BaseException):
     """Raised in a trainer that its cluster stops for now; the run is queued again, and the text says why. Not an error."""
+
+
+def cores() -> int:
+    """Cores this process may use; a cluster often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def sets(task: str) -> list[str]:
@@ -252,27 +258,45 @@ def part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return table[names].rename(columns=lambda name: name.removeprefix(prefix))
 
 
-def create(task: str, config: Mapping[str, Any], name: str = "", executor: str = "local", after: str = "") -> Run:
+def create(
+    task: str,
+    config: Mapping[str, Any],
+    name: str = "",
+    executor: str = "local",
+    after: str = "",
+    about: Mapping[str, Any] | None = None,
+) -> Run:
     """Make the folder of a new run, queued, from plain JSON settings.
 
     The id is `<UTC time>-<name or model>-<4 hex digits>`; a name that starts with `shipped-` gives exactly that id.
-    Its trainer waits for the run `after` (an id of the same task) to end. Raises InputError where a shipped run of that name
-    exists already.
+    Its trainer waits for the run `after` (an id of the same task) to end. `about` is kept beside the name, as the sweep that it
+    is a trial of. Raises InputError where a shipped run of that name exists already.
     """
     now = time.time()
     slug = re.sub(r"[^a-z0-9]+", "-", (name or str(config.get("model", "")) or "run").lower()).strip("-")[:40] or "run"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    run_id = slug if slug.startswith(SHIPPED_PREFIX) else f"{stamp}-{slug}-{secrets.token_hex(2)}"
-    run = Run(checkpoints_dir() / task / run_id)
-    try:
-        run.folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise InputError(Phrase("run {run!r}", run=run_id), "a run of that id exists already", "Choose another name.") from error
-    about = {"task": task, "name": name, "executor": executor, "created_at": now, "version": __version__}
-    about |= {"after": after} if after else {}
-    write_json(run.folder / "config.json", about | {"config": dict(config)})
+    run = _new_folder(task, slug, stamp)
+    known = {"task": task, "name": name, "executor": executor, "created_at": now, "version": __version__, **(about or {})}
+    known |= {"after": after} if after else {}
+    write_json(run.folder / "config.json", known | {"config": dict(config)})
     write_json(run.folder / "status.json", Status(created_at=now, epochs=int(config.get("epochs", 0))).model_dump())
     return run
+
+
+def _new_folder(task: str, slug: str, stamp: str) -> Run:
+    """A folder that nobody has. Hundreds of runs can be made within a second, so an id that is taken is drawn anew."""
+    shipped = slug.startswith(SHIPPED_PREFIX)
+    while True:
+        run_id = slug if shipped else f"{stamp}-{slug}-{secrets.token_hex(2)}"
+        run = Run(checkpoints_dir() / task / run_id)
+        try:
+            run.folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if shipped:
+                told = Phrase("run {run!r}", run=run_id)
+                raise InputError(told, "a run of that id exists already", "Choose another name.") from error
+            continue
+        return run
 
 
 def list_runs(task: str | None = None, shipped_first: bool = False) -> list[Run]:
@@ -357,7 +381,7 @@ def delete(run: Run) -> Path:
         )
     if status.state == "running" and time.time() - (status.heartbeat_at or 0.0) < 3 * HEARTBEAT_S:
         raise InputError(Phrase("run {run}", run=run.id), "it is being trained", "Cancel it first.")
-    target = checkpoints_dir() / TRASH / run.task / run.id
+    target = run.folder.parents[1] / TRASH / run.task / run.id
     target.parent.mkdir(parents=True, exist_ok=True)
     run.folder.replace(target)
     return target
@@ -365,14 +389,15 @@ def delete(run: Run) -> Path:
 
 def trash() -> list[Path]:
     """Deleted runs that can be restored, newest first."""
-    found = [child for parent in _subfolders(checkpoints_dir() / TRASH) for child in _subfolders(parent)]
+    kinds = (checkpoints_dir(), home() / "predictions")
+    found = [child for kind in kinds for parent in _subfolders(kind / TRASH) for child in _subfolders(parent)]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
 def restore(path: Path) -> Run:
     """Bring a deleted run back. Raises InputError where it is not in the trash."""
-    run = Run(checkpoints_dir() / path.parent.name / path.name)
-    if path not in trash():
+    run = Run(path.parents[2] / path.parent.name / path.name)
+    if path.parents[1].name != TRASH or not path.is_dir():
         raise InputError(
             Phrase("run {run}", run=path.name), "it is not in the trash", "See `python -m lib jobs list` for the runs that exist."
         )

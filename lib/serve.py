@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from lib.uploads import Expansion, expand
 Progress = Callable[[float, str], None]
 Operation = Callable[[Mapping[str, Any], Progress], dict[str, Any]]
 MODELS_KEPT = 3
+LOOK_S = 10.0  # who opens a long run sees some of it after that time
 PROGRESS_EVERY_S = 0.1
 MAX_THREADS = 8  # more do not make small networks faster, and trainings run beside us
 log = logging.getLogger("lightbench")
@@ -77,17 +79,19 @@ def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any
 
 
 def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, files, acquisition, output, language} -> {n, failures, skipped, remarks, files: [{path, name, file}]}.
+    """{task, files, acquisition, output, everything, language} -> {n, failures, skipped, remarks, files: [{path, name, file}]}.
 
-    `output` gets the samples and readings.parquet; what was in archives stays unpacked beside them, so that raw files
-    can be copied later. `file` is what the samples made of a file call it: files that are read together share it.
+    Of a long run some samples are measured, with `everything` all. `output` gets the samples and readings.parquet; what was in
+    archives stays unpacked beside them, so that raw files can be copied later. `file` is what the samples made of a file call
+    it: files that are read together share it.
     """
     task = _task(payload)
     output = Path(payload["output"])
     unpacked = output / "unpacked"
     unpacked.mkdir(parents=True, exist_ok=True)
     found = expand(_sources(payload), task.suffixes, unpacked)
-    seen = cleaning.inspect(task, found.files, _acquisition(task, payload), on_progress)
+    patience_s = math.inf if payload.get("everything") else LOOK_S
+    seen = cleaning.inspect(task, found.files, _acquisition(task, payload), on_progress, patience_s)
     if seen.samples is not None:
         seen.samples.save(output)
         seen.readings.to_parquet(output / "readings.parquet")

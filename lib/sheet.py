@@ -122,7 +122,7 @@ def _training_panels(run: Run, task: Task) -> list[Panel]:
             else say("{score} on validation samples; higher is better. It selects the best epoch.", score=title)
         )
         panels.append(Panel("score-curve", say("Validation score"), score, told))
-    return panels
+    return [*panels, *task.curves(history, status.best_epoch)]
 
 
 def _in_words(fig: go.Figure, say: Say) -> go.Figure:

@@ -121,6 +121,7 @@ class Task(ABC):
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
     finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
     simulates_piecewise: ClassVar[bool] = False  # whether `simulate_into` holds one sample at a time, not all of them
+    reads_by_reference: ClassVar[bool] = False  # whether `read` takes no values, so that some rows of it cost what they are
     facts: Mapping[str, Any] = {}  # of the run at hand: what its TrainingData and `certify` told, as its classes
     language: Language = "en"  # of what users read
     report: Callable[[float, str], None] = staticmethod(unheard)  # gets the share done of a long read or inspect, and a text
@@ -335,6 +336,13 @@ class Task(ABC):
     def loss(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """Scalar training loss."""
 
+    def errors(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Figures of training samples, (n,) by name, NaN where unknown: metrics.csv gets their epoch means as `train_<name>`.
+
+        They are of samples as training changed them, by a network that still learns and has parts of it left out.
+        """
+        return {}
+
     def solve(
         self, config: TrainConfig, data: TrainingData, say: Callable[[str], None]
     ) -> tuple[torch.nn.Module, dict[str, Any]] | None:
@@ -355,6 +363,14 @@ class Task(ABC):
     def certify(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> dict[str, Any]:
         """Further facts from calibration samples, once, with the calibrated network: cut-offs and what they promise."""
         return {}
+
+    def examine(self, network: torch.nn.Module, data: TrainingData) -> dict[str, Any]:
+        """Further facts of the finished network that take test samples and the network itself, once, for the sheet."""
+        return {}
+
+    def explain(self, network: torch.nn.Module, samples: Samples, most: int) -> Samples:
+        """The samples with columns of why the network predicts so, of the first `most` or fewer; None for the others."""
+        return samples
 
     def asked(self, config: TrainConfig) -> dict[str, Any]:
         """The facts that `certify` reads, from the fields named in `decides`. Raises InputError where they make no sense."""
@@ -424,6 +440,10 @@ class Task(ABC):
     @abstractmethod
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """Result-sheet panels of test predictions; `samples` is the test samples' table with baseline columns."""
+
+    def curves(self, history: pd.DataFrame, best_epoch: int | None) -> list[Panel]:
+        """Learning curves of this task's own, from the rows of metrics.csv, beside those of the loss and of `monitor`."""
+        return []
 
     @abstractmethod
     def example(self) -> list[Path]:

@@ -10,7 +10,6 @@ import contextlib
 import io
 import logging
 import math
-import os
 import time
 import traceback
 import warnings
@@ -22,13 +21,11 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from lib import lrfinder, runs, tasks
-from lib.batches import Batch, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
+from lib import lrfinder, ranks, runs, tasks
+from lib.batches import Batch, Errors, Scored, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
 from lib.model import load_into, physical, save_weights
 from lib.runs import TEST_ROW, Cancelled, Predictions, Reporter, Run, Status, explain, find, save_predictions, write_atomic
 from lib.task import Arrays, InputError, Metric, Phrase, Split, Task, TrainConfig, TrainingData
@@ -44,7 +41,7 @@ OnProgress = Callable[[Status], None]
 Finish = Callable[[Run], str]  # what else belongs to a done run; returns what was wrong with it, empty where nothing was
 
 
-Saved = Callable[[], None]  # may raise Interrupted: nothing is lost after an epoch was saved
+Saved = Callable[[], None]  # may raise Interrupted or Cancelled: nothing is lost after an epoch was saved
 
 
 def fit(
@@ -57,25 +54,27 @@ def fit(
     """Train a run to its end, from the start or from its `last.ckpt`, and return its final status.
 
     `finish` is called once, with the trained and tested run, before its state is `done`; what it returns is then the reason.
-    Never raises for what goes wrong while training: the run's status is then `failed` with a one-sentence reason and
-    the traceback is in its log. `Cancelled` (raised by the command's signal handler) ends as `cancelled`, and `Interrupted` as
-    `queued`; `saved` is called after each epoch but the last.
+    Never raises for what goes wrong while training: the run's status is then `failed` with a one-sentence reason, and
+    its log has the traceback of what is no InputError. `Cancelled` (raised by the command's signal handler) ends as `cancelled`,
+    and `Interrupted` as `queued`; `saved` is called after each epoch but the last and may raise either.
     """
-    reporter = Reporter(run, on_progress, active=int(getattr(rank_zero_only, "rank", 0)) == 0)
+    reporter = Reporter(run, on_progress, active=ranks.first())
     threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(), _quiet_lightning(), reporter.beating():
             _fit(run, resume, reporter, saved)
             reason = finish(run) if finish is not None and reporter.active else ""
         reporter.close("done", reason)
-    except (Cancelled, KeyboardInterrupt):
+    except (Cancelled, KeyboardInterrupt) as stop:
         reporter.log.info("cancelled; resume goes on from the last finished epoch")
-        reporter.close("cancelled")
+        reporter.close("cancelled", stop.args[0] if stop.args else "")
     except runs.Interrupted as stop:
         reporter.log.info("%s", stop)
         reporter.close("queued", stop.args[0])
     except Exception as error:  # noqa: BLE001 - whatever it was, the run must say why it ended
-        reporter.log.error("%s", traceback.format_exc())
+        reporter.log.error("%s", explain(error) if isinstance(error, InputError) else traceback.format_exc())
+        if not reporter.active:
+            traceback.print_exc()  # the run's log is another process's; what it prints is kept too
         reporter.close("failed", explain(error))
     finally:
         torch.set_num_threads(threads)
@@ -85,16 +84,19 @@ def fit(
 def _fit(run: Run, resume: bool, reporter: Reporter, saved: Saved | None) -> None:
     plain = tasks.get(run.task)
     config = plain.Training.parse(run.config(), subject=f"run {run.id}")
-    torch.set_num_threads(config.threads or max(1, _cores() // (config.devices if config.accelerator == "cpu" else 1)))
+    world = ranks.world(config)
+    torch.set_num_threads(config.threads or world.threads())
     checkpoint = run.folder / LAST if resume and (run.folder / LAST).exists() else None
     fresh = {} if checkpoint else {"epoch": 0, "step": 0, "best_value": None, "best_epoch": None, "loss": None}
     goal = {"metric": plain.monitor.name, "unit": plain.monitor.unit, "goal": plain.monitor.goal}
     reporter.update(write=True, epochs=config.epochs, **goal, **fresh)
     data = plain.training_data(config)
-    task = _informed(run, data.facts())
+    task = _informed(run, data.facts(), reporter.active)
     bookkeeper = Bookkeeper(run, task.monitor, reporter, config.patience_epochs, saved)
     solved = task.solve(config, data, reporter.log.info)
     if solved is not None:
+        if not reporter.active:
+            return  # nothing to share
         network, facts = solved
         learner = Learner(_informed(run, {**task.facts, **facts}), config, network, data, bookkeeper)
         learner.solved()
@@ -109,15 +111,16 @@ def _fit(run: Run, resume: bool, reporter: Reporter, saved: Saved | None) -> Non
         if config.find_learning_rate:
             config = config.model_copy(update={"learning_rate": lrfinder.find(task, config, network, data, reporter.log.info)})
     learner = Learner(task, config, network, data, bookkeeper)
-    trainer = _trainer(run, config, bookkeeper)
+    trainer = _trainer(run, config, world, bookkeeper)
     trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         _finish(run, learner, bookkeeper, reporter, trainer.strategy.root_device)
 
 
-def _informed(run: Run, facts: Mapping[str, Any]) -> Task:
+def _informed(run: Run, facts: Mapping[str, Any], write: bool = True) -> Task:
     """The task that knows these facts, which are written into the run's folder."""
-    run.save_facts(facts)
+    if write:
+        run.save_facts(facts)
     return tasks.get(run.task).knowing(facts)
 
 
@@ -141,8 +144,18 @@ def _finish(run: Run, learner: Learner, books: Bookkeeper, reporter: Reporter, d
             save_predictions(run, "calibration", found)
     found = _predictions(learner, device, "test")
     save_predictions(run, "test", found)
+    _examine(run, learner, reporter)
     _keep_behind(run, learner, found, reporter)
     reporter.log.info("done: best epoch %s, %s %s", books.best_epoch, books.metric.name, value)
+
+
+def _examine(run: Run, learner: Learner, reporter: Reporter) -> None:
+    """What the task asks the finished network itself about test samples, as further facts."""
+    try:
+        if found := learner.task.examine(learner.network, learner.data):
+            learner.task = _informed(run, {**learner.task.facts, **found})
+    except Exception:  # the model is safe, and its sheet can do without
+        reporter.log.exception("the finished network was not examined")
 
 
 def _keep_behind(run: Run, learner: Learner, found: Predictions, reporter: Reporter) -> None:
@@ -151,7 +164,8 @@ def _keep_behind(run: Run, learner: Learner, found: Predictions, reporter: Repor
         rows = sorted({row for panel in learner.task.sheet_panels(*found) for rows in panel.behind for row in rows})
         samples = pick(learner.data, "test", rows, MOST_KEPT_BYTES)
         if samples is not None:
-            run.save_test_samples(samples.with_columns(**{TEST_ROW: rows}))
+            explained = learner.task.explain(learner.network, samples, len(samples))
+            run.save_test_samples(explained.with_columns(**{TEST_ROW: rows}))
     except Exception:  # the model is safe, and its sheet can do without
         reporter.log.exception("the samples behind the sheet were not kept")
 
@@ -181,25 +195,18 @@ def _predictions(learner: Learner, device: torch.device, split: Split) -> Predic
     return predicted, truth, table
 
 
-def _cores() -> int:
-    """Cores this process may use; a cluster often grants fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _trainer(run: Run, config: TrainConfig, bookkeeper: Bookkeeper) -> pl.Trainer:
+def _trainer(run: Run, config: TrainConfig, world: ranks.World, bookkeeper: Bookkeeper) -> pl.Trainer:
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
-    # One process needs no rank from a cluster around it, where Lightning would expect to have been started by srun.
-    alone = [LightningEnvironment()] if config.devices == config.num_nodes == 1 else []
     return pl.Trainer(
         max_epochs=config.epochs,
         accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.num_nodes,
+        devices=world.per_node,
+        num_nodes=world.nodes,
         precision=config.precision,
         gradient_clip_val=CLIP_NORM,
         deterministic="warn" if on_gpu else None,  # the CPU is deterministic by itself, and faster without
         callbacks=[bookkeeper],
-        plugins=[WholeFileIO(), *alone],
+        plugins=[WholeFileIO(), *world.environment()],
         logger=False,
         enable_checkpointing=False,  # the bookkeeper saves, when the epoch's books are closed
         enable_progress_bar=False,
@@ -213,15 +220,17 @@ def _trainer(run: Run, config: TrainConfig, bookkeeper: Bookkeeper) -> pl.Traine
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """No advertisements and no hints about loader workers in the run's log; warnings of torch stay."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -255,6 +264,7 @@ class Learner(pl.LightningModule):
         self.task, self.config, self.data, self.books = task, config, data, books
         self.validation = ValidationSource(task, data)
         self.losses: list[torch.Tensor] = []
+        self.errors = Errors()
         self.scored = Scored()
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -276,8 +286,8 @@ class Learner(pl.LightningModule):
         return DataLoader(self.validation, batch_size=None)
 
     def on_train_epoch_start(self) -> None:
-        """Forget the losses of the epoch before."""
-        self.losses = []
+        """Forget the losses and errors of the epoch before."""
+        self.losses, self.errors = [], Errors()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and the like depend on seed, epoch, step and rank alone, so a resumed run follows the same curve."""
@@ -286,8 +296,10 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Batch, _index: int) -> torch.Tensor:
         """The task's loss on one batch."""
-        loss = self.task.loss(self.network(**batch.inputs), batch.targets)
+        output = self.network(**batch.inputs)
+        loss = batch.weight * self.task.loss(output, batch.targets)
         self.losses.append(loss.detach())
+        self.errors.add(self.task.errors(output.detach(), batch.targets))
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -328,6 +340,10 @@ class Learner(pl.LightningModule):
             raise InputError("training", "the loss is no longer a number", "Lower learning_rate, then start again.")
         return value
 
+    def train_errors(self) -> dict[str, float]:
+        """Means of the epoch over all ranks of what the task tells of training samples."""
+        return self.errors.means(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
+
     def configure_optimizers(self) -> Any:
         """AdamW; weight decay on matrices and kernels, not on biases and norms."""
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
@@ -349,27 +365,6 @@ class Learner(pl.LightningModule):
         if self.config.schedule == "step":
             return float(STEP_FACTOR ** (STEPS_DOWN * step // total))
         return self.books.lr_factor if self.config.schedule == "plateau" else 1.0
-
-
-class Scored:
-    """Validation results of one epoch, batch by batch."""
-
-    def __init__(self) -> None:
-        self.loss_sum, self.rows = 0.0, 0
-        self.predicted: list[pd.DataFrame] = []
-        self.truth: list[pd.DataFrame] = []
-
-    def add(self, loss: float, predicted: pd.DataFrame, truth: pd.DataFrame) -> None:
-        """One batch."""
-        self.loss_sum += loss * len(truth)
-        self.rows += len(truth)
-        self.predicted.append(predicted)
-        self.truth.append(truth)
-
-    def values(self, task: Task) -> dict[str, float]:
-        """`validation_loss` (mean over samples) and every figure of merit of the task."""
-        scores = task.score(pd.concat(self.predicted, ignore_index=True), pd.concat(self.truth, ignore_index=True))
-        return {"validation_loss": self.loss_sum / max(1, self.rows)} | {key: float(value) for key, value in scores.items()}
 
 
 # --- the books: what the run folder tells ---------------------------------------------------------------------------
@@ -429,7 +424,8 @@ class Bookkeeper(pl.Callback):
         """Close the books of one epoch."""
         assert isinstance(pl_module, Learner)
         epoch = trainer.current_epoch
-        values = {"epoch": float(epoch + 1), "train_loss": pl_module.train_loss()} | pl_module.scored.values(pl_module.task)
+        values = {"epoch": float(epoch + 1), "train_loss": pl_module.train_loss()}
+        values |= pl_module.scored.values(pl_module.task) | pl_module.train_errors()
         values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["seconds"] = time.monotonic() - self.epoch_started
         self.enter(values, epoch, pl_module)

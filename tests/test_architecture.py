@@ -26,10 +26,13 @@ PLANNED_TASKS = ("diffusion", "spectra", "bragg", "reflectance")
 MAY_IMPORT: dict[str, set[str]] = {
     "app": {"tasks", "ui"},
     "pages": {"ui", "tasks", "jobs", "runs"},
-    "ui": {"task", "runs", "figures", "player", "words", "recipe", "uploads", "plate", "labels", "drawn"},
-    "__main__": {"cli", "tasks", "sheet", "export", "runs", "jobs", "task", "serve", "words"},
+    "ui": {"bulk", "task", "runs", "figures", "player", "words", "recipe", "uploads", "plate", "labels", "drawn", "sweeps"},
+    "__main__": {"bulk", "cli", "tasks", "sheet", "export", "runs", "jobs", "task", "serve", "words"},
+    "ranks": {"runs", "task"},
     "cli": {
+        "ranks",
         "words",
+        "sweeps",
         "tasks",
         "train",
         "predict",
@@ -43,11 +46,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cleaning",
         "recipe",
         "kept",
+        "bulk",
+        "divided",
     },
     "serve": {"tasks", "predict", "sheet", "derived", "export", "runs", "task", "model", "uploads", "cleaning", "looking"},
     "jobs": {"runs", "task"},
-    "train": {"task", "runs", "splits", "model", "figures", "tasks", "batches", "lrfinder"},
+    "sweeps": {"jobs", "runs", "task", "disk"},
+    "train": {"task", "runs", "splits", "model", "figures", "tasks", "batches", "lrfinder", "ranks"},
     "kept": {"task", "runs"},
+    "bulk": {"task", "runs", "words"},
+    "divided": {"bulk", "kept", "task", "runs", "model", "predict", "tasks", "uploads", "words"},
     "predict": {"kept", "task", "runs", "splits", "model", "figures", "tasks", "uploads", "report", "words"},
     "sheet": {"task", "runs", "splits", "model", "figures", "tasks", "report", "words"},
     "derived": {"task", "runs", "tasks", "sheet"},
@@ -78,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "player": {"panels", "words"},
     "version": set(),
 }
-DASHBOARD = ("app", "pages", "ui", "jobs", "runs")  # these run in the server process
+DASHBOARD = ("app", "pages", "ui", "jobs", "runs", "sweeps")  # these run in the server process
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "onnx", "onnxscript", "onnxruntime", "tensorboard"}
 LINES_PER_FILE, LINES_PER_PAGE = 500, 40
 LINES_PER_FUNCTION, LINES_PER_LONGEST_FUNCTION, SHARE_OF_SHORT_FUNCTIONS = 50, 60, 0.95

@@ -272,7 +272,7 @@ def test_two_processes_train_one_run_together() -> None:
     assert list(run.metrics()["epoch"]) == [1, 2]
     assert done.stdout.count("done:") == 1  # one of them speaks, and writes
     assert len(list(run.folder.glob("events.out.tfevents.*"))) == 1
-    assert run.status().steps_per_epoch == 3  # five batches: two each, and half of the fifth
+    assert run.status().steps_per_epoch == 5  # each takes half of every batch
 
 
 # --- predict, sheet, export -----------------------------------------------------------------------------------------
@@ -339,10 +339,10 @@ def test_jobs_list_is_a_table(run: Run, capsys: Any) -> None:
     running.set_status(state="running", heartbeat_at=time.time(), epochs=10, **values)
     assert call("jobs") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["RUN", "TASK", "STATE", "PROGRESS", "LEFT", "BEST", "WHERE", "AGE"]
+    assert lines[0].split() == ["RUN", "NAME", "TASK", "STATE", "PROGRESS", "LEFT", "BEST", "WHERE", "AGE"]
     line = next(text for text in lines if running.id in text)
-    assert line.split()[1:10] == ["toy", "running", "35%", "of", "10", "2", "min", "rmse_v", "0.25"]
-    assert next(text for text in lines if run.id in text).split()[2] == "done"
+    assert line.split()[1:11] == ["busy", "toy", "running", "35%", "of", "10", "2", "min", "rmse_v", "0.25"]
+    assert next(text for text in lines if run.id in text).split()[3] == "done"
     assert len({text.index(" toy ") for text in lines if " toy " in text} | {lines[0].index(" TASK")}) == 1
 
 

@@ -6,6 +6,7 @@ A fifth task is tested by being there. What is special about a task is tested in
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lib.tasks
-from lib import runs
-from lib.task import Config, InputError, Panel, Samples, Split, Task, TrainConfig
+from lib import predict, runs
+from lib.task import Config, InputError, Panel, Samples, Split, Task, TrainConfig, TrainingData
 
 ROOT = Path(__file__).parents[1]
 TOY_TASKS = ROOT / "tests" / "toy" / "tasks"
-STAGES = ("simulate", "clean", "train", "results", "predict")
+STAGES = ("simulate", "clean", "train", "sweep", "results", "predict")
 ENOUGH_SAMPLES = 16
 
 
@@ -250,16 +251,27 @@ def test_every_model_family_gives_finite_physical_values(task: Task, known: Task
     tensors = known.tensors(parts)
     for preset in task.training_presets.values():
         config = tiny(task, **_unsized(task, preset))
-        solved = known.solve(config, task.training_data(config), lambda _sentence: None)
+        data = task.training_data(config)
+        solved = known.solve(config, data, lambda _sentence: None)
         network = (solved[0] if solved is not None else known.network(config)).eval()
         with torch.no_grad():
             values = network.physical(**{k: torch.from_numpy(np.array(v)) for k, v in tensors.items()})
         for name, value in values.items():
             assert len(value) == len(parts), name
             assert torch.isfinite(value).all(), f"{preset}: {name}"
+        assert solved is not None or not _idle_weights(task.knowing(data.facts()), data, network), preset
         decoded = known.decode({k: v.numpy() for k, v in values.items()}, parts)
         assert len(decoded) == len(parts)
         assert len(known.whole(decoded, simulated)[0]) == len(simulated)
+
+
+def _idle_weights(task: Task, data: TrainingData, network: Any) -> list[str]:
+    """Weights that get no gradient from half of a batch: several processes that train together would wait for them for ever."""
+    from lib.batches import Shard, TrainSource
+
+    half = TrainSource(task, data)[Shard(0, 0, part=1, parts=2)]
+    task.loss(network.train()(**half.inputs), half.targets).backward()
+    return [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
 
 
 def _unsized(task: Task, preset: Any) -> dict[str, Any]:
@@ -393,6 +405,64 @@ def test_onnx_gives_what_torch_gives(task: Task, trained: runs.Run, tmp_path: Pa
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
+def test_what_is_read_by_reference_can_be_read_in_ranges(task: Task, simulated: Samples, tmp_path: Path) -> None:
+    if not task.reads_by_reference:
+        pytest.skip("reading takes the values along")
+    files = [(path, path.name) for path in task.write(simulated, tmp_path) if path.suffix in task.suffixes]
+    acquisition = task.Acquisition()
+    (group,) = task.bundles(files, acquisition)
+    whole = predict.read_bundle(task, predict.Bundle(tuple(files[place] for place in group)), acquisition)
+    assert isinstance(whole, Samples) and whole.inputs == {} and len(whole) == len(simulated)
+    ranges = [predict.Bundle(tuple(files[place] for place in group), rows) for rows in ((0, 1), (1, len(whole)))]
+    parts = [predict.read_bundle(task, part, acquisition) for part in ranges]
+    pd.testing.assert_frame_equal(Samples.concat(parts).table, whole.table)
+
+
+# --- paths typed in a browser -----------------------------------------------------------------------------------------
+def path_fields(config: type[Config]) -> list[str]:
+    return [name for name, field in config.model_fields.items() if _extra(field).get("path")]
+
+
+@pytest.mark.parametrize("kind", ["Training", "Simulation"])
+def test_settings_that_speak_of_files_are_marked_as_paths(task: Task, kind: str) -> None:
+    schema: type[Config] = getattr(task, kind)
+    texts = {name: f"{name.replace('_', ' ')} {field.description}" for name, field in schema.model_fields.items()
+             if field.annotation is str}  # fmt: skip
+    assert {name for name, text in texts.items() if re.search(r"\b(file|folder|path)s?\b", text, re.I)} <= {*path_fields(schema)}
+
+
+@pytest.mark.parametrize("kind", ["Training", "Simulation"])
+def test_a_path_typed_in_a_browser_stays_below_data(task: Task, kind: str, bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    inside = bench / "data" / task.name / "mine.csv"
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    inside.touch()
+    (inside.parent / "way-out").unlink(missing_ok=True)
+    (inside.parent / "way-out").symlink_to(ROOT / "tests", target_is_directory=True)
+    beyond = ("/etc/passwd", "/no/such", "../../../etc/passwd", "../../../no/such", "~/x", "~nobody-here/x", "README.md",
+              "x/../../../../y", "way-out/conftest.py", "\0")  # fmt: skip
+    schema: type[Config] = getattr(task, kind)
+    for name in path_fields(schema):
+        for text in beyond:
+            with pytest.raises(InputError, match=rf"^{name}: .* leads out of data/\. Name what lies under data/"):
+                runs.refuse_beyond_data(schema.model_construct(**{name: text}), task.name)
+        for text in ("", "mine", "mine.csv", "not there yet", str(inside)):
+            runs.refuse_beyond_data(schema.model_construct(**{name: text}), task.name)
+
+
+def test_the_train_page_starts_nothing_on_a_path_beyond_data(task: Task) -> None:
+    names = path_fields(task.Training)
+    if not names:
+        pytest.skip("no setting of this task's training names a file")
+    name = "data" if "data" in names else names[0]
+    page = AppTest.from_file(str(ROOT / "pages" / "train.py"), default_timeout=60)
+    page.session_state["page_path"] = f"{task.name}-train"
+    page.session_state[f"{task.name}-train:fill"] = {name: "/etc/passwd"}
+    page.run()
+    assert [error.value for error in page.error if "leads out of data/" in error.value]
+    assert page.button(key="start-training").disabled
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_page_opens(task: Task, stage: str) -> None:
     page = AppTest.from_file(str(ROOT / "pages" / f"{stage}.py"), default_timeout=60)

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,38 @@ def test_progress_rises_to_one(model: Model, tmp_path: Path):
     assert len(fractions) >= 3
     assert fractions[-1] == 1
     assert "130 of 130: file-129" in seen[-1][1]
+
+
+def test_progress_inside_a_file_of_many_samples_is_told(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read = type(model.task).read
+
+    def slowly(task: Any, path: Path, acquisition: Any, display_name: str = "") -> Samples:
+        for k in range(4):
+            task.report(k / 4, f"{k + 1} of 4 pages")
+        return read(task, path, acquisition, display_name)
+
+    monkeypatch.setattr(type(model.task), "read", slowly)
+    monkeypatch.setattr(type(model.task), "parts", lambda _task, samples: samples)
+    monkeypatch.setattr(
+        type(model.task), "whole", lambda _task, judged, samples: (judged, pd.DataFrame({"of": range(len(samples))}))
+    )
+    seen: list[tuple[float, str]] = []
+    files = [write(tmp_path / "in", "first", readings(40)), write(tmp_path / "in", "second", readings(40))]
+    predict.predict_files(model, files, model.task.Acquisition(), lambda fraction, text: seen.append((fraction, text)))
+    fractions, texts = [fraction for fraction, _ in seen], [text for _, text in seen]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    assert texts.count("3 of 4 pages") == 2 and any(text.startswith("32 of 80") for text in texts)
+
+
+def test_why_is_told_of_the_first_samples_and_its_failure_costs_no_number(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    files = [write(tmp_path / "in", "x", readings(3))]
+    monkeypatch.setattr(type(model.task), "explain", lambda _task, _network, samples, most: samples.with_columns(most=most))
+    samples = predict.predict_files(model, files, model.task.Acquisition()).samples
+    assert samples is not None and set(samples.table["most"]) == {predict.MOST_EXPLAINED}
+    monkeypatch.setattr(type(model.task), "explain", lambda *_: 1 / 0)
+    assert len(predict.predict_files(model, files, model.task.Acquisition()).table) == 3
 
 
 def test_the_csv_reads_back_exactly(model: Model, tmp_path: Path):

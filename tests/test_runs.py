@@ -297,3 +297,10 @@ def test_explain_is_one_sentence(error: BaseException, words: str) -> None:
     sentence = runs.explain(error)
     assert words in sentence
     assert "\n" not in sentence
+
+
+def test_runs_made_within_a_second_get_ids_of_their_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("lib.runs.secrets.token_hex", lambda n: next(drawn) if n == 2 else "0" * 2 * n)
+    monkeypatch.setattr("lib.runs.time.strftime", lambda *_: "20260101-000000")
+    assert [runs.create("toy", {}, "same").id[-4:] for _ in range(2)] == ["aaaa", "bbbb"]

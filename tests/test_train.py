@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 
 from lib import batches, lrfinder, model, runs, train
-from lib.batches import ShardSampler, TrainSource, ValidationSource
+from lib.batches import Shard, ShardSampler, TrainSource, ValidationSource
 from lib.runs import Cancelled, Run, Status
-from lib.task import InputError, Samples, Task
+from lib.task import InputError, Panel, Samples, Task, TrainingData
 
 
 def make(task: Task, name: str = "run", **settings: Any) -> Run:
@@ -78,6 +78,42 @@ def test_what_the_data_and_the_calibration_samples_told_is_kept_with_the_run(toy
     assert facts["n_readings"] == 8 and facts["certified_on"] == 32
     assert model.load(run, toy).task.facts == facts
     assert toy.facts == {}, "the task itself knows nothing of one run"
+
+
+def test_what_a_task_tells_of_training_samples_is_averaged_over_the_epoch(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def errors(_task: Task, output: torch.Tensor, _targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        some = torch.arange(len(output), dtype=torch.float32)
+        return {"place": torch.where(some > 0, some, torch.nan), "unknown": some * torch.nan}
+
+    monkeypatch.setattr(type(toy), "errors", errors)
+    run = make(toy, n_train=32, batch_size=8, epochs=2)
+    assert train.fit(run).state == "done"
+    table = run.metrics()
+    assert table["train_place"].tolist() == [4.0, 4.0], "the mean of 1 to 7, four times: the first of each batch is not known"
+    assert table["train_unknown"].isna().all()
+
+
+def test_a_finished_network_is_examined_and_its_samples_are_explained(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(_task: Task, network: torch.nn.Module, data: TrainingData) -> dict[str, Any]:
+        assert not network.training
+        return {"test_batches": data.batches("test")}
+
+    monkeypatch.setattr(type(toy), "examine", examine)
+    monkeypatch.setattr(type(toy), "explain", lambda _task, _network, samples, most: samples.with_columns(why=most))
+    behind = Panel("rows", "Rows", "of the test", behind=((3,), (1, 5)))
+    monkeypatch.setattr(type(toy), "sheet_panels", lambda *_: [behind])
+    run = make(toy)
+    train.fit(run)
+    kept = run.test_samples()
+    assert run.facts()["test_batches"] > 0 and run.facts()["certified_on"] == 32
+    assert kept is not None and kept.table["why"].tolist() == [3, 3, 3]
+
+
+def test_an_examination_that_fails_costs_no_model(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(toy), "examine", lambda *_: 1 / 0)
+    run = make(toy)
+    assert train.fit(run).state == "done" and run.has_model()
+    assert "was not examined" in run.log()
 
 
 def test_a_family_without_gradient_is_done_after_one_epoch(toy: Task) -> None:
@@ -241,7 +277,7 @@ def test_bad_settings_are_a_failed_run_with_a_reason(toy: Task, settings: dict[s
     status = train.fit(run)
     assert status.state == "failed"
     assert reason in run.status().reason
-    assert "Traceback" not in run.status().reason and "Traceback" in run.log()
+    assert reason in run.log() and "Traceback" not in run.log(), "the page shows the log too"
 
 
 def test_a_full_disk_is_a_failed_run_that_can_be_resumed(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,20 +360,33 @@ def test_every_sample_is_seen_once_by_one_rank(toy: Task, world: int, n: int) ->
     config = toy.Training.parse({"n_train": n, "batch_size": 16})
     data = toy.training_data(config)
     whole = np.concatenate([data.batch("train", 5, i).inputs["readings"] for i in range(data.batches("train"))])
-    seen, steps = [], set()
+    seen: list[np.ndarray] = []
     for rank in range(world):
         sampler = ShardSampler(data.batches("train"), rank, world)
         sampler.set_epoch(5)
-        shards = list(sampler)
-        steps.add(len(shards))
-        assert len(sampler) == len(shards)
-        seen += [TrainSource(toy, data)[shard].inputs["readings"].numpy() for shard in shards]
-    assert len(steps) == 1  # all ranks take the same number of steps, or they would wait for each other for ever
-    rows = np.concatenate(seen)
-    if n % 16 == 0 or n % 16 >= world:
-        assert sorted(map(bytes, rows)) == sorted(map(bytes, whole))
-    else:  # fewer rows than ranks in the last batch: some are seen twice rather than none
-        assert {bytes(row) for row in rows} == {bytes(row) for row in whole}
+        # All ranks take the same number of steps, or they would wait for each other for ever.
+        assert len(sampler) == len(list(sampler)) == data.batches("train")
+        batches = [TrainSource(toy, data)[shard] for shard in sampler]
+        seen += [batch.inputs["readings"].numpy() for batch in batches if batch.weight]
+    assert sorted(map(bytes, np.concatenate(seen))) == sorted(map(bytes, whole))
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_the_ranks_of_a_step_have_the_loss_and_gradient_of_its_whole_batch(toy: Task, world: int) -> None:
+    config = toy.Training.parse({"n_train": 17, "batch_size": 16, "dropout": 0.0})
+    source, network = TrainSource(toy, toy.training_data(config)), toy.network(config)
+
+    def learnt(*shards: Shard) -> tuple[float, np.ndarray]:
+        batches = [source[shard] for shard in shards]
+        loss = sum(batch.weight * toy.loss(network(**batch.inputs), batch.targets) for batch in batches) / len(batches)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        return float(loss.detach()), torch.cat([part.flatten() for part in gradients]).numpy()
+
+    for number in (0, 1):  # the second batch has one row, for the first rank
+        loss, gradient = learnt(*(Shard(0, number, rank, world) for rank in range(world)))
+        expected, whole = learnt(Shard(0, number))
+        assert loss == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_validation_batches_are_made_once(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -21,12 +22,13 @@ import pytest
 from lib import sheet, splits, tasks
 from lib.jobs import slurm
 from lib.jobs.profiles import ClusterProfile
+from lib.sweeps import study
 from lib.task import Task
 from lib.tasks.reflectance import clean_views, sample_views
 from lib.tasks.reflectance import simulate_views as scale_views
 from lib.tasks.reflectance.scale import SWEPT
 from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
-from lib.ui import actions, clean, cluster, columns, context, curves, files, forms, home, look, theme
+from lib.ui import actions, clean, cluster, columns, context, curves, files, forms, home, look, sweep_form, theme
 from lib.words import LANGUAGES, Phrase, core, english, from_plain, plain, speaker, spoken
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +37,8 @@ CORE = [
     ROOT / "lib" / f"{name}.py"
     for name in (
         "sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player", "derived", "disk", "export", "model",
-        "recipe", "runs", "train", "lrfinder", "jobs/__init__", "jobs/local", "looking", "labels",
+        "recipe", "runs", "train", "ranks", "lrfinder", "jobs/__init__", "jobs/local", "looking", "labels", "bulk", "divided",
+        "cli/parts", "sweeps/__init__", "sweeps/space", "sweeps/study", "sweeps/launch", "cli/trials",
         "drawn",
     )
 ]  # fmt: skip
@@ -130,6 +133,12 @@ def cluster_texts() -> set[str]:
     }  # fmt: skip
 
 
+def sweep_texts() -> set[str]:
+    """What the Sweep page says by a variable."""
+    tables = (sweep_form.PURPOSES, sweep_form.SAMPLERS, sweep_form.PRUNERS)
+    return {*sweep_form.PURPOSES, *(text for table in tables for text in table.values()), *get_args(study.TrialState)}
+
+
 def ui_tables() -> set[str]:
     """Words that pages say by a variable."""
     titles = [title for title, _ in (*context.STAGES.values(), *actions.BUTTONS.values())]
@@ -137,7 +146,7 @@ def ui_tables() -> set[str]:
     choices = [*look.MODES, *clean.VIEWS, *clean.SHOWN, *clean.PICKS, files.UPLOAD, files.FOLDER, files.SAMPLE]
     return {
         *titles, *planned, *choices, *forms.GROUP_TITLES.values(), forms.EMPTY, *columns.OWN, *curves.LOSSES.values(),
-        *theme.STATES, *cluster_texts(),
+        *theme.STATES, *cluster_texts(), *sweep_texts(),
     }  # fmt: skip
 
 

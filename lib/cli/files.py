@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib import recipe, runs
+from lib.cli.parts import in_parts, parts_arguments, predict_in_parts, tell
 from lib.cli.typed import FAILED, OK, UsageError, find, positive, seed_number, settings, task_of, usage
 from lib.task import Config, InputError, Task
 from lib.uploads import expand
@@ -34,9 +35,10 @@ def simulate_arguments(command: argparse.ArgumentParser) -> None:
 
 def predict_arguments(command: argparse.ArgumentParser) -> None:
     """What `predict` takes."""
-    command.add_argument("--input", metavar="PATH", type=Path, nargs="+", required=True, help="files, folders and ZIP archives")
+    command.add_argument("--input", metavar="PATH", type=Path, nargs="+", help="files, folders and ZIP archives")
     command.add_argument("--output", metavar="DIR", type=Path, required=True, help="where predictions.csv and figures go")
     command.add_argument("--model", metavar="RUN", help="run to use (default: the best shipped model)")
+    parts_arguments(command)
 
 
 def simulate(parsed: argparse.Namespace) -> int:
@@ -80,6 +82,10 @@ def _check_size(task: Task, config: Config, n: int, seed: int) -> None:
 
 def predict(parsed: argparse.Namespace) -> int:
     """Predict all files; those that fail are named and do not stop the rest."""
+    if in_parts(parsed):
+        return predict_in_parts(parsed)
+    if not parsed.input:
+        raise UsageError("--input: which files? Name files, folders or ZIP archives.")
     task = task_of(parsed.task)
     acquisition = settings(task.Acquisition, parsed.set, None, {})
     if parsed.model:
@@ -103,17 +109,9 @@ def predict(parsed: argparse.Namespace) -> int:
 
             kept = Kept.of(parsed.output / UNFINISHED, run, acquisition.model_dump(mode="json"), found.files)
             prediction = engine.predict_files(model, found.files, acquisition, advance, found.failures, kept)
-    for path in engine.save(prediction, parsed.output):
-        print(path)
+    status = tell(prediction, engine.save(prediction, parsed.output), found.skipped)
     kept.forget()
-    for name, reason in found.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    for name, remark in prediction.remarks:
-        print(f"note: {name}: {remark}", file=sys.stderr)
-    for name, sentence in prediction.failures:
-        print(f"error: {name}: {sentence}", file=sys.stderr)
-    print(f"{int(prediction.predicted.sum())} rows predicted with {run.task}/{run.id}; {len(prediction.failures)} files failed")
-    return FAILED if prediction.failures else OK
+    return status
 
 
 # --- clean ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import threading
@@ -15,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib import jobs, runs
+from lib import jobs, ranks, runs
 from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, changes, find, settings, task_of, usage
 from lib.jobs.base import NO_PROGRESS, STOPPED, TIME_IS_UP, not_again
 from lib.runs import Cancelled, Interrupted, Run, Status
@@ -23,7 +22,7 @@ from lib.task import InputError, Phrase, Task
 from lib.words import plain
 
 POLL_S = 1.0
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set for every process of a distributed training
+OTHERS_LEAVE_S = 3  # after a signal: until then the process that writes may still need the others
 _log = logging.getLogger("lightbench")
 
 
@@ -43,7 +42,7 @@ def train_arguments(command: argparse.ArgumentParser) -> None:
 
 def train(parsed: argparse.Namespace) -> int:
     """Train a new run or one that exists, here or in the background."""
-    signals = _Signals()
+    signals = Signals()
     with signals.heard():  # before torch is imported: a signal in the seconds of the import must not be lost
         task = task_of(parsed.task)
         run = _existing_run(parsed, task) if parsed.run else _new_run(parsed, task)
@@ -52,7 +51,7 @@ def train(parsed: argparse.Namespace) -> int:
             print(f"{run.task}/{run.id}")
             print(f"It trains in the background. Follow it: python -m lib jobs log {run.id}", file=sys.stderr)
             return OK
-        first = all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+        first = ranks.first()
         if first:
             jobs.claim(run)
             _wait_for(str(run.about().get("after", "")), run.task)
@@ -115,11 +114,12 @@ def _ask_for_more(parsed: argparse.Namespace, run: Run) -> None:
         jobs.SLURM.assign(run, asked)
 
 
-class _Signals:
+class Signals:
     """What the signals that end a program mean to a trainer.
 
     SIGTERM, SIGINT and SIGHUP are its user's, once: while it cleans up, more of them are ignored. In a cluster's job that its
     user did not cancel, SIGTERM comes from the cluster, which may start the job again; SIGUSR1 announces the time limit.
+    Of several processes of a training the first decides; the others go on with it, and leave soon after they are told to stop.
     """
 
     def __init__(self) -> None:
@@ -140,13 +140,17 @@ class _Signals:
 
     def _stop(self, number: int, _frame: object) -> None:
         self._hear_no_more()
+        if not ranks.first() and hasattr(signal, "SIGALRM"):
+            signal.signal(signal.SIGALRM, self._leave)
+            signal.alarm(OTHERS_LEAVE_S)
+            return
         if number == signal.SIGTERM and self.run is not None and jobs.notice_s(self.run) is not None:
             raise Interrupted(STOPPED)
         raise Cancelled
 
     def _warn(self, _number: int, _frame: object) -> None:
         """Stop at the end of this epoch, or in the middle when half of the time left has passed."""
-        notice_s = None if self.run is None else jobs.notice_s(self.run)
+        notice_s = None if self.run is None or not ranks.first() else jobs.notice_s(self.run)
         if notice_s is not None:
             self.warned.set()
             signal.signal(signal.SIGALRM, self._leave)
@@ -183,7 +187,7 @@ def _failed(run: Run, reason: Phrase) -> Status:
     return run.set_status(state="failed", reason=str(reason), told=plain(reason))
 
 
-def _fit(run: Run, resume: bool, quiet: bool, signals: _Signals) -> Status:
+def _fit(run: Run, resume: bool, quiet: bool, signals: Signals) -> Status:
     """Train with a progress bar (a terminal) or a line per epoch (anything else); a job has its log instead."""
     signals.run = run
     try:
@@ -191,18 +195,23 @@ def _fit(run: Run, resume: bool, quiet: bool, signals: _Signals) -> Status:
 
         with tqdm(unit="step", disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True) as bar:
             show = None if quiet else _Shown(bar)
-            status = engine.fit(run, resume, show, _build_sheet, signals.epoch_saved)
+            status = engine.fit(run, resume, show, build_sheet, signals.epoch_saved)
     except Cancelled:  # while torch was being imported
-        status = run.set_status(state="cancelled", finished_at=time.time())
+        status = _ended(run, state="cancelled", finished_at=time.time())
     except Interrupted as stop:
-        status = run.set_status(state="queued", reason=str(stop), told=plain(stop.args[0]))
+        status = _ended(run, state="queued", reason=str(stop), told=plain(stop.args[0]))
     except ImportError as error:
         reason = f"A package is missing or broken ({error}). Install requirements.txt again, then resume."
-        status = run.set_status(state="failed", reason=reason, finished_at=time.time())
+        status = _ended(run, state="failed", reason=reason, finished_at=time.time())
     finally:
-        if signals.warned.is_set():
+        if hasattr(signal, "alarm"):
             signal.alarm(0)
     return status
+
+
+def _ended(run: Run, **changes: Any) -> Status:
+    """What status.json says from now on; of several processes the first alone writes it."""
+    return run.set_status(**changes) if ranks.first() else run.status().model_copy(update=changes)
 
 
 def _say_end(run: Run, status: Status) -> None:
@@ -238,7 +247,7 @@ class _Shown:
         self.epoch = status.epoch
 
 
-def _build_sheet(run: Run) -> str:
+def build_sheet(run: Run) -> str:
     """Build the sheet of a trained run. The model is safe already, so trouble here is only told: the reason, or nothing."""
     try:
         from lib import sheet as engine

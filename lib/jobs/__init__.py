@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from lib.jobs.base import End, Executor, mark_cancelled
+from lib.jobs.bulk import ArrayExecutor
 from lib.jobs.local import LocalExecutor
 from lib.jobs.slurm import SlurmExecutor
 from lib.runs import Run, delete
@@ -18,10 +19,11 @@ START_S = 10.0  # a new run without a process is lost only after this
 
 SLURM = SlurmExecutor()
 _EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in (LocalExecutor(), SLURM)}
+_ALL: dict[str, Executor] = {**_EXECUTORS, ArrayExecutor.name: ArrayExecutor()}  # nobody chooses an array for a training
 
 
 def executors() -> Mapping[str, Executor]:
-    """All executors by name, usable here or not."""
+    """Where a training can compute, by name, usable here or not."""
     return _EXECUTORS
 
 
@@ -31,13 +33,13 @@ def executor_of(run: Run) -> Executor:
 
 
 def _named(name: str) -> Executor:
-    if name not in _EXECUTORS:
+    if name not in _ALL:
         raise InputError(
             Phrase("executor {name}", name=name),
             Phrase("there is no executor {name!r}", name=name),
             Phrase("Executors: {executors}.", executors=", ".join(_EXECUTORS)),
         )
-    return _EXECUTORS[name]
+    return _ALL[name]
 
 
 def state(run: Run) -> State:
@@ -57,12 +59,13 @@ def state(run: Run) -> State:
     return "cancelled" if asked_to_stop(run) else end(run).state
 
 
-def start(run: Run) -> None:
-    """Submit a new run to its executor. Raises InputError where that refuses it; the run is in the trash then."""
+def start(run: Run, keep: bool = False) -> None:
+    """Submit a new run to its executor. Raises InputError where that refuses it; the run is in the trash then, unless `keep`."""
     try:
         _submit(run, resume=False)
     except InputError:
-        delete(run)  # nothing was trained, and its settings are still in the form or the command that made it
+        if not keep:
+            delete(run)  # nothing was trained, and its settings are still in the form or the command that made it
         raise
 
 

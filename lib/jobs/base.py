@@ -72,7 +72,10 @@ class Executor(Protocol):
 
 
 def command(run: Run, resume: bool = False) -> list[str]:
-    """The command line of the run's trainer."""
+    """The command line of the run's trainer, or of whatever else works in a folder like a run's, as that says."""
+    own = run.about().get("command")
+    if own:
+        return [sys.executable, "-m", "lib", *map(str, own)]
     return [sys.executable, "-m", "lib", "train", run.task, "--run", run.id, *(["--resume"] if resume else [])]
 
 

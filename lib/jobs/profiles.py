@@ -27,7 +27,9 @@ class ClusterProfile(Config):
     account: Word = option("", "Account (project) that is charged", group="queue")
     time_limit_min: int = option(240, "Longest time the job may take", unit="min", group="queue", ge=0, le=60 * 24 * 60)
     nodes: int = option(1, "Nodes", group="resources", ge=1, le=256)
-    tasks: int = option(1, "Processes that Slurm may start (--ntasks)", group="resources", ge=1, le=4096)
+    tasks: int = option(
+        1, "Processes that train together on all nodes; with GPUs it is one for each of them", group="resources", ge=1, le=4096
+    )  # fmt: skip
     cpus_per_task: int = option(4, "CPU cores for each process", group="resources", ge=0, le=1024)
     memory_gb: float = option(0, "Memory on each node", unit="GB", group="resources", ge=0, le=24_000)
     gpus: Word = option("", "GPUs on each node: a number, or kind:number as in a100:2", group="resources")
@@ -41,6 +43,13 @@ class ClusterProfile(Config):
     python: str = option("", "Python on the cluster, as the prologue leaves it; empty takes the one of this app", group="more")
     extra: str = option("", "More sbatch options, one a line, as in --exclusive", group="more")
     prologue: str = option("", "Shell lines before the training: module load, conda activate, source …", group="more")
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Processes on each node: one for each GPU, else `tasks` shared out evenly, rounded up."""
+        numbers = [kind.rpartition(":")[2] for kind in self.gpus.split(",") if kind]
+        gpus = sum(int(number) if number.isdigit() else 1 for number in numbers)
+        return gpus or -(-self.tasks // self.nodes)
 
     @field_validator("extra")
     @classmethod

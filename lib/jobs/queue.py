@@ -51,10 +51,14 @@ class Job:
 
 
 class Queue:
-    """The shared, rate-limited view. `watched` names the jobs that matter now; all of them are asked for at once."""
+    """The shared, rate-limited view. `watched` names the jobs that matter now; all of them are asked for at once.
+
+    `arrays` holds the numbers of job arrays that somebody looks at.
+    """
 
     def __init__(self, watched: Callable[[], Iterable[str]]) -> None:
         self.watched = watched
+        self.arrays: set[str] = set()
         self.lock = threading.Lock()
         self.asking: threading.Thread | None = None
         self.jobs: dict[str, Job] = {}
@@ -64,17 +68,26 @@ class Queue:
 
     def job(self, job_id: str, submitted_at: float) -> Job | None:
         """The job, or None where Slurm no longer knows it. Raises Unreachable while the cluster does not answer."""
-        self._refresh(job_id, submitted_at)
-        if self.trouble is not None:
-            raise self.trouble
-        if job_id not in self.asked or submitted_at >= self.answered_at:
-            return self.jobs.get(job_id, Job(job_id, SUBMITTED))
-        return self.jobs.get(job_id)
+        young = self._younger(job_id, submitted_at)
+        return self.jobs.get(job_id, Job(job_id, SUBMITTED) if young else None)
+
+    def task(self, array_id: str, number: int, submitted_at: float) -> Job | None:
+        """A task of a job array, as `job` says it of a job; one question serves all tasks."""
+        self.arrays.add(array_id)
+        young, task_id = self._younger(array_id, submitted_at), f"{array_id}_{number}"
+        return self.jobs.get(task_id, Job(task_id, SUBMITTED) if young else None)
 
     def forget(self) -> None:
         """Ask anew at the next look."""
         with self.lock:
             self.asked_at = 0.0
+
+    def _younger(self, job_id: str, submitted_at: float) -> bool:
+        """Whether the last answer is older than the job, after asking anew where it is time. Raises Unreachable."""
+        self._refresh(job_id, submitted_at)
+        if self.trouble is not None:
+            raise self.trouble
+        return job_id not in self.asked or submitted_at >= self.answered_at
 
     def _refresh(self, job_id: str, submitted_at: float) -> None:
         """Ask if the last answer is too old, or was given before anybody asked for this job."""
@@ -92,7 +105,7 @@ class Queue:
             asking.join(wait_s)
 
     def _ask(self, job_id: str) -> None:
-        began, ids = time.time(), frozenset({*self.watched(), job_id})
+        began, ids = time.time(), frozenset({*self.watched(), *self.arrays, job_id})
         trouble: Unreachable | None = None
         jobs = self.jobs
         try:
@@ -116,7 +129,8 @@ def ask(ids: Iterable[str]) -> dict[str, Job]:
     if not wanted:
         return {}
     found = {job.id: job for job in map(_row, squeue(wanted).splitlines()) if job is not None}
-    missing = [job_id for job_id in wanted if job_id not in found]
+    known = {*found, *(job_id.partition("_")[0] for job_id in found)}
+    missing = [job_id for job_id in wanted if job_id not in known]
     return found | _remembered(missing) if missing and installed("sacct") else found
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lib.jobs.base import End, command, mark_cancelled, write_proc
@@ -118,20 +119,11 @@ class SlurmExecutor:
             problem = Phrase("could not be written ({why})", why=error.strerror or str(error))
             raise InputError(SCRIPT, problem, "Check the free space and the permissions of the folder.") from error
         try:
-            job, _, cluster = self._sbatch(run, script).strip().partition(";")
+            job, cluster = sbatch(run.folder / SCRIPT, script)
         except InputError:
             self._take_back(run, before)
             raise
-        write_proc(run, self.name, job_id=job, cluster=cluster or cluster_name())
-
-    def _sbatch(self, run: Run, script: str) -> str:
-        try:
-            return call("sbatch", "--parsable", str(run.folder / SCRIPT), set_by_script=names_of(script))
-        except Unreachable:
-            raise
-        except InputError as error:
-            remedy = error.remedy if "PATH" in error.problem else offers(fresh=True).valid_names()
-            raise InputError("Slurm", error.problem, remedy) from error
+        write_proc(run, self.name, job_id=job, cluster=cluster)
 
     def _take_back(self, run: Run, before: dict[str, Any] | None) -> None:
         with suppress(OSError):
@@ -214,7 +206,7 @@ class SlurmExecutor:
             )
         mark_cancelled(run)
         if job:
-            _end_job(job)
+            end_jobs(job)
             self.queue.forget()
 
     # --- within the job -----------------------------------------------------------------------------------------------
@@ -257,6 +249,22 @@ def own_job() -> str:
     """Number of the Slurm job that this process belongs to, `array_task` within an array; empty outside one."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def sbatch(path: Path, script: str) -> tuple[str, str]:
+    """Submit a script that was written to `path`: its job number, and its cluster's name where that can be told.
+
+    Raises InputError with the cluster's own message, and the names it knows, where it refuses.
+    """
+    try:
+        said = call("sbatch", "--parsable", str(path), set_by_script=names_of(script))
+    except Unreachable:
+        raise
+    except InputError as error:
+        remedy = error.remedy if "PATH" in error.problem else offers(fresh=True).valid_names()
+        raise InputError("Slurm", error.problem, remedy) from error
+    job, _, cluster = said.strip().partition(";")
+    return job, cluster or cluster_name()
 
 
 def _watched() -> Iterator[str]:
@@ -305,24 +313,25 @@ def _note_end(run: Run, job: Job) -> None:
         write_json(run.folder / JOB_END, {"job_id": job.id, "state": job.state, "reason": job.reason})
 
 
-def _end_job(job: str) -> None:
-    """scancel, and wait until Slurm says that it is gone. Raises InputError where it does not go."""
+def end_jobs(*jobs: str) -> None:
+    """scancel, and wait until Slurm says that they are gone. Raises InputError where they do not go."""
     try:
-        call("scancel", job)
+        call("scancel", *jobs)
     except Unreachable:
         raise
     except InputError:
-        if not _over(job):
+        if not _over(*jobs):
             raise
     deadline = time.monotonic() + CANCEL_S
-    while not _over(job):
+    while not _over(*jobs):
         if time.monotonic() > deadline:
             problem = Phrase("it did not end within {n:.0f} s", n=CANCEL_S)
-            raise InputError(Phrase("job {job}", job=job), problem, "Its node may be in trouble; look again in some minutes.")
+            remedy = "Its node may be in trouble; look again in some minutes."
+            raise InputError(Phrase("job {job}", job=", ".join(jobs)), problem, remedy)
         time.sleep(0.3)
 
 
-def _over(job: str) -> bool:
-    """Whether a job is gone, asked now. Raises Unreachable."""
-    found = ask([job]).get(job)
-    return found is None or found.ended
+def _over(*jobs: str) -> bool:
+    """Whether jobs are gone, asked now. Raises Unreachable."""
+    found = ask(jobs)
+    return all(job not in found or found[job].ended for job in jobs)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from lib.bulk import is_bulk
 from lib.runs import Run, delete, restore
 from lib.ui.cluster import SLURM, cluster_form, log_text, script_box
 from lib.ui.context import PAGE_PATH, Jobs, guard, plain
@@ -95,9 +96,14 @@ def show_undo() -> None:
 
 def _cancel_dialog(run: Run, jobs: Jobs) -> None:
     with guard():
-        text = t("**{name}** stops at once. Its best weights so far stay, and it can be resumed from its last epoch.",
-                 name=plain(run.name))  # fmt: skip
-        st.markdown(text)
+        name = plain(run.name)
+        st.markdown(
+            t("**{name}** stops at once. Its finished parts stay, and it can be resumed.", name=name)
+            if is_bulk(run.folder)
+            else t(
+                "**{name}** stops at once. Its best weights so far stay, and it can be resumed from its last epoch.", name=name
+            )
+        )
         with st.container(horizontal=True):
             if st.button(t("Stop it"), type="primary", key="confirm-cancel"):
                 _forget()

@@ -24,13 +24,14 @@ from lib.ui.columns import column_config
 from lib.ui.contact import PER_PAGE, compose, plotly_text, sheet_figure
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, stage_link, theme
 from lib.ui.files import Source, choose, counted, private_folder, show_failures, show_remarks, show_skipped, zip_files, zip_folder
-from lib.ui.forms import config_form, fill_form, spoken
+from lib.ui.forms import config_form, fill_form
 from lib.ui.look import has_plates, look_view
 from lib.ui.offers import offered
 from lib.ui.overview import Made, has_overview, show_overview
 from lib.ui.panels import show_panels
 from lib.ui.pictures import Pictured, panels_of, small_pictures
 from lib.ui.predict import acquisition_form, acquisition_key
+from lib.ui.tally import flagged, show_counts, show_unmeasured
 from lib.ui.words import one_of, t
 from lib.ui.work import begin, busy, finished, warm_up
 from lib.uploads import archive_names
@@ -130,12 +131,17 @@ def _load(task: Task, worker: WorkerLike) -> None:
         _inspect(task, worker, chosen.take(), acquisition)
 
 
-def _inspect(task: Task, worker: WorkerLike, source: Source, acquisition: dict[str, Any]) -> None:
+def _measure_all(task: Task, worker: WorkerLike, inspection: Inspection) -> None:
+    _inspect(task, worker, inspection.source, inspection.acquisition, everything=True)
+    st.rerun()
+
+
+def _inspect(task: Task, worker: WorkerLike, source: Source, acquisition: dict[str, Any], *, everything: bool = False) -> None:
     with st.spinner(t("Reading {files} …", files=plain(source.label)), show_time=True):
         folder = private_folder()
         payload = {
             "task": task.name, "files": source.payload(), "acquisition": acquisition, "output": folder.name,
-            "language": task.language,
+            "language": task.language, "everything": everything,
         }  # fmt: skip
         st.session_state.pop(_key(task, "refused"), None)
         st.session_state[_key(task, "asked")] = (source, acquisition, folder)
@@ -153,7 +159,10 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
     raw = [{key: str(file[key]) for key in ("path", "name", "file")} for file in value["files"]]
     readings = pd.read_parquet(path / "readings.parquet")
     skipped, remarks = list(value.get("skipped", [])), list(value.get("remarks", []))
+    before: Inspection | None = st.session_state.get(_key(task, "inspection"))
     inspection = Inspection(source, acquisition, folder, Samples.load(path), readings, failures, skipped, remarks, raw)
+    if before is not None and before.source is source and before.acquisition == acquisition:
+        inspection.hands = before.hands  # the same samples, more of them measured
     st.session_state[_key(task, "inspection")] = inspection
     for stale in ("calibration", "applied"):
         st.session_state.pop(_key(task, stale), None)
@@ -176,44 +185,23 @@ def _review(task: Task, inspection: Inspection, worker: WorkerLike, jobs: Jobs) 
         rules = config_form(task.Rules, _key(task, "rules"), columns=2, sliders=True, subject=t("rules"), say=task.say)
     if rules is None:
         return
-    flags = task.flag(inspection.readings, task.Rules.parse(rules)).reset_index(drop=True)
+    flags = flagged(task, inspection.readings, task.Rules.parse(rules))
     keep = recipe.kept(flags, inspection.hand)
     with right:
-        _counts(task, flags, keep, inspection.hand)
+        show_counts(task, flags, keep, inspection.hand, _key(task, "counts"))
+    show_unmeasured(inspection.readings, _key(task, "measure"), lambda: _measure_all(task, worker, inspection))
     st.subheader(t("Samples"), anchor=False, divider="gray")
     _samples(task, inspection, task.Rules.parse(rules), flags, keep, worker)
     st.subheader(t("Export"), anchor=False, divider="gray")
-    _export(task, inspection, worker, rules, flags, keep)
+    if recipe.unmeasured(inspection.readings).any():
+        st.caption(t("Once all samples are measured, those that are kept can be saved, with the recipe."))
+    else:
+        _export(task, inspection, worker, rules, flags, keep)
     _recipe_upload(task)
     if type(task).calibrate is not Task.calibrate:
         st.subheader(t("Calibrate"), anchor=False, divider="gray")
         rows = [int(row) for row in keep[keep].index]
         calibrate_section(task, worker, inspection.folder.name, rows, inspection.acquisition, jobs)
-
-
-def _counts(task: Task, flags: pd.DataFrame, keep: pd.Series, hand: Hand) -> None:
-    """How many samples each rule removes, alone and together."""
-    labels = {entry.name: entry.label for entry in spoken(task.Rules, task.say)}
-    n, broken = len(flags), flags.sum(axis=1)
-    table = pd.DataFrame(
-        {
-            t("rule"): [labels.get(str(c), str(c)) for c in flags.columns],
-            t("removes"): [int(flags[c].sum()) for c in flags.columns],
-            t("share"): [f"{flags[c].mean():.0%}" for c in flags.columns],
-            t("alone"): [int((flags[c] & (broken == 1)).sum()) for c in flags.columns],
-        }
-    )
-    union = int((broken > 0).sum())
-    first, second = st.columns(2)
-    kept = t("{n} of {all}", n=int(keep.sum()), all=n)
-    first.metric(t("Kept"), kept, f"{keep.mean():.0%}", delta_color="off", delta_arrow="off", border=True)
-    second.metric(t("Removed by rules"), f"{union}", f"{union / n:.0%}", delta_color="off", delta_arrow="off", border=True)
-    alone = st.column_config.NumberColumn(t("alone"), help=t("Samples that no other rule removes"))
-    st.dataframe(table, hide_index=True, key=_key(task, "counts"), column_config={t("alone"): alone})
-    if hand:
-        kept_by_hand = sum(hand.values())
-        dropped = len(hand) - kept_by_hand
-        st.caption(t("Changed by hand: {kept} kept, {dropped} dropped.", kept=kept_by_hand, dropped=dropped))
 
 
 def _samples(task: Task, inspection: Inspection, rules: Config, flags: pd.DataFrame, keep: pd.Series, worker: WorkerLike) -> None:
@@ -481,7 +469,7 @@ def _apply_recipe(task: Task, inspection: Inspection, wanted: dict[str, Any]) ->
     """Replace the hand's choice by the recipe's and say how well the result agrees with it."""
     applied = recipe.apply(wanted, inspection.files, inspection.digests())
     inspection.hands.append(applied.hand)
-    flags = task.flag(inspection.readings, task.Rules.parse(wanted["rules"])).reset_index(drop=True)
+    flags = flagged(task, inspection.readings, task.Rules.parse(wanted["rules"]))
     keep = recipe.kept(flags, applied.hand)
     here = len(applied.kept)
     same = sum(bool(keep.iloc[row]) == kept for row, kept in applied.kept.items())

@@ -13,7 +13,7 @@ from lib.task import Task
 from lib.ui.words import t
 
 LOW, HIGH = "_lo", "_hi"
-OWN = ("no.", "kept", "why", "file", "sample", "note", "in_domain")  # columns of every task, and those that pages add
+OWN = ("no.", "kept", "why", "file", "sample", "note", "in_domain", "measured")  # columns of every task, and those that pages add
 
 
 def heading(task: Task, column: str) -> str:

@@ -33,6 +33,7 @@ STAGES: Mapping[str, tuple[str, str]] = {  # stage: title, icon
     "simulate": ("Simulate", ":material/blur_on:"),
     "clean": ("Clean", ":material/filter_alt:"),
     "train": ("Train", ":material/model_training:"),
+    "sweep": ("Sweep", ":material/tune:"),
     "results": ("Results", ":material/monitoring:"),
     "predict": ("Predict", ":material/straighten:"),
 }
@@ -50,8 +51,8 @@ class Jobs(Protocol):
     def state(self, run: Run) -> str:
         """State of the run as its process and its status say, "lost" included."""
 
-    def start(self, run: Run) -> None:
-        """Start a queued run in the background."""
+    def start(self, run: Run, keep: bool = False) -> None:
+        """Start a queued run in the background; one that cannot be started is deleted, unless `keep`."""
 
     def cancel(self, run: Run) -> None:
         """Stop a run; returns when its processes are gone."""

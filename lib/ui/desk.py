@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from lib.labels import History, Place, places
 from lib.task import InputError, Panel, Samples, Task
 from lib.ui.context import WorkerLike, show_error
 from lib.ui.files import private_folder
-from lib.ui.plate import Edit, Sheet, Shown, Tool
+from lib.ui.plate import Edit, Neighbour, Sheet, Shown, Tool
 from lib.ui.words import t
 from lib.ui.work import Work, awaited, start
 
@@ -71,6 +72,7 @@ class Desk:
     pictures: Pictures
     places: list[Place]
     row: int
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=private_folder)
     sheets: dict[int, Sheet] = field(default_factory=dict)
     found: dict[tuple[int, str], pd.DataFrame] = field(default_factory=dict)
@@ -124,12 +126,26 @@ class Desk:
                 self.taken("plate", (row,))
                 raise
             assert value is not None
-            self.sheets[row] = Sheet.of(row, self.label(row), Path(value["path"]))
+            self.sheets[row] = Sheet(row, self.label(row), Path(value["path"]), self.token(row))
             self.taken("plate", (row,))
             while len(self.sheets) > SHEETS_KEPT:
                 self.sheets.pop(next(iter(self.sheets))).path.unlink(missing_ok=True)
         self.sheets[row] = self.sheets.pop(row)  # the last one to go
         return self.sheets[row]
+
+    def token(self, row: int) -> str:
+        """What tells the picture of a row from any other, also before it is read."""
+        return f"{self.name}{row:08x}"
+
+    def beside(self) -> dict[str, Neighbour]:
+        """The pictures after and before this one, by the kind of edit that leads there."""
+        rows = list(self.pictures.rows)
+        at = rows.index(self.row)
+        there = {"next": at + 1, "previous": at - 1}
+        return {
+            kind: {"row": rows[place], "label": self.label(rows[place]), "token": self.token(rows[place])}
+            for kind, place in there.items() if 0 <= place < len(rows)
+        }  # fmt: skip
 
     def _reading(self, row: int) -> Work:
         return self.work("plate", (row,), t("reading {files}", files=self.label(row)), row=row, output=self.folder.name)

@@ -11,6 +11,7 @@ from lib.ui.actions import ask, run_actions, show_asked, show_undo
 from lib.ui.cluster import end_text, place_text
 from lib.ui.context import Jobs, empty_state, guard, page_header, plain, stage_page, title_of
 from lib.ui.curves import axis_title
+from lib.ui.parts import list_predictions
 from lib.ui.rundata import Overview, overviews
 from lib.ui.runlink import run_link
 from lib.ui.theme import STATES, state_badge
@@ -28,19 +29,24 @@ def jobs_page(tasks: Sequence[Task], jobs: Jobs) -> None:
     page_header(t("Jobs"), t("Every training on this machine: how far it is, how good, and what to do with it."))
     with guard():
         show_undo()
-        rows = overviews(jobs)
-        if not rows:
-            first = next(iter(titles), "")
-            empty_state(t("No runs yet. Start one on a task's **Train** page; it goes on when you close the browser."))
-            if first:
-                label = t("Train a model: {task}", task=titles[first])
-                st.page_link(stage_page(first, "train"), label=label, icon=":material/model_training:")
-            return
-        states, task = _filters(rows, titles)
-        live = any(row.active for row in rows)
-        known = {task.name: task for task in tasks}
-        st.fragment(_list, run_every=EVERY_S if live else IDLE_S)(known, jobs, tuple(states), task, live)
+        list_predictions(tasks, jobs)
+        _trainings(tasks, jobs, titles)
     show_asked(jobs)
+
+
+def _trainings(tasks: Sequence[Task], jobs: Jobs, titles: Mapping[str, str]) -> None:
+    rows = overviews(jobs)
+    if not rows:
+        first = next(iter(titles), "")
+        empty_state(t("No runs yet. Start one on a task's **Train** page; it goes on when you close the browser."))
+        if first:
+            label = t("Train a model: {task}", task=titles[first])
+            st.page_link(stage_page(first, "train"), label=label, icon=":material/model_training:")
+        return
+    states, task = _filters(rows, titles)
+    live = any(row.active for row in rows)
+    known = {task.name: task for task in tasks}
+    st.fragment(_list, run_every=EVERY_S if live else IDLE_S)(known, jobs, tuple(states), task, live)
 
 
 def _filters(rows: Sequence[Overview], titles: Mapping[str, str]) -> tuple[list[str], str | None]:

@@ -51,6 +51,7 @@ def look_view(
             show_plate(
                 sheet, desk.key("plate"), lambda edit: _edited(desk, dressing, edit), marks=dressing.marks,
                 editable=dressing.editable, strokes=dressing.strokes, tools=dressing.tools, keys=KEYS | dressing.keys,
+                beside={} if dressing.picture else desk.beside(),
             )  # fmt: skip
             send_pixels(sheet, desk.key("plate"), WHOLE_SLOT if dressing.picture else desk.slot(desk.row))
             st.caption(t(

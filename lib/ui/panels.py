@@ -12,7 +12,7 @@ import streamlit as st
 from lib import player
 from lib.figures import themed, themed_json
 from lib.task import Film, Panel, Picture
-from lib.ui.context import guard, theme
+from lib.ui.context import guard, plain, theme
 from lib.ui.live import bring_plotly, live_figure
 from lib.ui.words import speaking, t
 
@@ -25,6 +25,7 @@ PLOTLY_MENU: dict[str, Any] = {
 MOUNT = "\nexport default ({parentElement, data}) => mount(parentElement, data);"
 _player = st.components.v2.component("film_player", css=player.style(), js=player.script() + MOUNT)
 SamplesBehind = Callable[[Sequence[int]], list[Panel]]  # what samples of these numbers look like; empty where not at hand
+CELL, MOST_LINES = 60, 60  # characters that fit into a cell; rows of a table that is written out
 PAGE_FONT = "'Source Sans', Inter, system-ui, sans-serif"  # the font that Streamlit brings along
 
 
@@ -55,6 +56,8 @@ def show_panel(panel: Panel, key: str, behind: SamplesBehind | None = None, *, l
         st.image(panel.content.png, width="stretch")
     elif isinstance(panel.content, Film):
         show_film(panel.content, key)
+    elif isinstance(panel.content, pd.DataFrame) and _is_text(panel.content):
+        st.table(panel.content.map(lambda value: plain(str(value))), hide_index=True)
     elif isinstance(panel.content, pd.DataFrame):
         st.dataframe(
             panel.content, width="stretch", hide_index=_plain_index(panel.content), key=key, placeholder="–",
@@ -141,6 +144,12 @@ def _show_row(row: Sequence[Panel], key: str, columns: int, behind: SamplesBehin
 def _room(table: pd.DataFrame) -> dict[str, Any]:
     """Names and values: the values get the room, because they are sentences."""
     return {str(table.columns[0]): st.column_config.Column(width="medium")} if len(table.columns) == 2 else {}
+
+
+def _is_text(table: pd.DataFrame) -> bool:
+    """Whether it holds texts alone, some too long for a cell: a table that is written out breaks their lines."""
+    cells = list(table.to_numpy().ravel()) if len(table) <= MOST_LINES else []
+    return _plain_index(table) and all(isinstance(value, str) for value in cells) and any(len(value) > CELL for value in cells)
 
 
 def _plain_index(table: pd.DataFrame) -> bool:

@@ -18,6 +18,9 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// What is shown of a neighbour before Python tells more.
+const besides = (data, to) => ({ ...data, ...to, beside: {}, marks: data.marks.map((mark) => ({ ...mark, points: [] })) });
+
 class Viewer extends Painter {
   constructor(place, data) {
     super();
@@ -39,6 +42,8 @@ class Viewer extends Painter {
   // --- what Python says ---
   take(data) {
     this.pending = this.pending.filter((edit) => edit.n > data.seen);
+    if (this.ahead?.n <= data.seen) this.ahead = null;
+    if (this.ahead) data = besides(data, this.ahead.to);
     this.count = Math.max(this.count, data.seen);
     const strokes = JSON.stringify(data.strokes) !== JSON.stringify(this.data.strokes) || !this.state;
     this.data = { ...data, marks: data.marks.map((mark) => ({ ...mark, points: [...mark.points] })) };
@@ -65,9 +70,7 @@ class Viewer extends Painter {
   redrawMask() {
     if (!this.plate) return;
     this.turn = (this.turn ?? 0) + 1;
-    const { width, height } = this.plate;
-    this.state = new Uint8Array(width * height);
-    for (let i = 0; i < this.state.length; i++) this.state[i] = 1 - this.plate.good[i];
+    this.state = this.plate.bad.slice();
     for (const stroke of this.data.strokes) this.rasterise(stroke);
   }
 
@@ -281,7 +284,7 @@ class Viewer extends Painter {
     else if (event.key === "-") this.zoomAt(1 / 1.5, ...middle);
     else if (event.key === "0") this.fit();
     else if (moves && event.target === this.canvas) this.move(...moves);
-    else if (sends) this.say({ kind: sends });
+    else if (sends) this.go(sends);
     else return;
     event.preventDefault();
   }
@@ -292,6 +295,17 @@ class Viewer extends Painter {
     this.pending.push(told);
     this.applyMark(told);
     this.send(this.pending);
+  }
+
+  // A neighbour that the browser holds is shown at once: Python's answer brings its marks.
+  go(kind) {
+    const to = this.data.beside[kind];
+    this.say({ kind });
+    if (!to || !shelf.plates.has(to.token)) return;
+    this.ahead = { n: this.count, to };
+    this.data = besides(this.data, to);
+    this.buildLegend();
+    this.arrived(to.token);
   }
 
   stroke(stroke) {

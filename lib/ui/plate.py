@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parent
 SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("plate_paint.js", "plate.js"))
 Tool = Literal["move", "mark", "box", "brush", "erase"]
 Edit = Mapping[str, Any]  # what a hand did: `kind`, the `row` it was done to, and more by kind
+Neighbour = Mapping[str, Any]  # `row`, `label` and `token` of a picture that a key leads to
 FOUND, LABELLED, TRUE = 0, 1, 2  # colours of marks
 
 _pixels = st.components.v2.component("plate_pixels", js=SCRIPT + "\nexport default ({data}) => { if (data) put(data); };")
@@ -59,13 +60,15 @@ class Sheet:
 def show_plate(
     sheet: Sheet, key: str, on_edit: Callable[[Edit], None], *, marks: Sequence[Shown] = (), editable: str = "",
     strokes: Sequence[Stroke] = (), tools: Sequence[Tool] = ("move",), keys: Mapping[str, str] | None = None,
+    beside: Mapping[str, Neighbour] | None = None,
 ) -> None:  # fmt: skip
     """The picture with its marks and strokes, once `send_pixels` has sent it.
 
     `on_edit` gets what hands do, each once and in order, before the page is redrawn.
 
     Edits: `add` and `remove` with `y`, `x` to the marks named `editable`; `stroke` with a Stroke's JSON; and whatever kind a key
-    of the keyboard stands for in `keys`.
+    of the keyboard stands for in `keys`. Where such a kind is in `beside` and the browser holds that picture already, it is
+    shown before Python knows of it; its marks come later.
     """
     seen = f"{key}:seen"
 
@@ -79,7 +82,7 @@ def show_plate(
     data = {
         "key": key, "token": sheet.token, "row": sheet.row, "label": sheet.label, "editable": editable, "tools": list(tools),
         "marks": [mark.to_json() for mark in marks], "strokes": [stroke.to_json() for stroke in strokes],
-        "keys": dict(keys or {}), "seen": st.session_state.get(seen, 0), "words": _words(),
+        "keys": dict(keys or {}), "beside": dict(beside or {}), "seen": st.session_state.get(seen, 0), "words": _words(),
     }  # fmt: skip
     _viewer(key=key, data=data, on_edits_change=heard)
 

@@ -17,9 +17,9 @@ function put(bytes) {
   if (shelf.plates.has(token)) return;
   const own = bytes.slice(TOKEN_BYTES + 1).buffer, start = 4 + new DataView(own).getUint32(0, true);
   const about = JSON.parse(new TextDecoder().decode(new Uint8Array(own, 4, start - 4))), [height, width] = about.shape, n = height * width;
-  const pixels = new TYPES[about.type](own, start, n), bits = new Uint8Array(own, start + pixels.byteLength), good = new Uint8Array(n);
-  for (let i = 0; i < n; i++) good[i] = (bits[i >> 3] >> (i & 7)) & 1;
-  shelf.plates.set(token, { ...about, height, width, pixels, good, sorted: sample(pixels, good) });
+  const pixels = new TYPES[about.type](own, start, n), bits = new Uint8Array(own, start + pixels.byteLength), good = new Uint8Array(n), bad = new Uint8Array(n);
+  for (let i = 0; i < n; i++) bad[i] = 1 - (good[i] = (bits[i >> 3] >> (i & 7)) & 1);
+  shelf.plates.set(token, { ...about, height, width, pixels, good, bad, sorted: sample(pixels, good) });
   for (const viewer of shelf.viewers) viewer.arrived(token);
 }
 

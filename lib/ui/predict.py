@@ -17,12 +17,13 @@ from lib.runs import Run, list_runs
 from lib.task import NOTHING, Choices, Panel, Samples, Task
 from lib.ui.columns import HIGH, LOW, column_config, heading, interval, significant, value_columns, words_and_unit
 from lib.ui.commands import changed, command, show_command
-from lib.ui.context import WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link, title_of
+from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link, title_of
 from lib.ui.curves import words as in_words
-from lib.ui.files import Chosen, Source, choose, private_folder, sample, show_failures, show_remarks, show_skipped, zip_files
+from lib.ui.files import Chosen, Source, choose, private_folder, sample, show_failures, show_remarks, show_skipped
 from lib.ui.forms import config_form, spoken
 from lib.ui.offers import offered
 from lib.ui.panels import SamplesBehind, show_behind, show_panels
+from lib.ui.parts import offer, taken_away
 from lib.ui.theme import number
 from lib.ui.words import kept, t
 from lib.ui.work import begin, busy, finished, warm_up
@@ -51,7 +52,7 @@ class Outcome:
     language: Language = "en"  # of notes and figures
 
 
-def predict_page(task: Task, worker: WorkerLike) -> None:
+def predict_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
     """Everything below the menu."""
     purpose = t("From {input} to {output}.", input=task.say(task.input_label), output=task.say(task.output_label))
     page_header(t("Predict"), purpose, task)
@@ -69,6 +70,7 @@ def predict_page(task: Task, worker: WorkerLike) -> None:
         chosen = choose(task, f"{task.name}-predict", offer_sample=False)
         acquisition = acquisition_form(task, offered(task, worker, chosen, f"{task.name}-predict-offered"))
         _ask(task, worker, run, chosen, acquisition)
+        offer(task, run, chosen, acquisition, jobs)
     with guard():
         if finished(_work_key(task), lambda value: _keep(task, value)):
             _show(task)
@@ -310,7 +312,7 @@ def _downloads(task: Task, outcome: Outcome) -> None:
     folder = Path(outcome.folder.name)
     with st.container(horizontal=True):
         st.download_button(
-            t("Download everything"), lambda: _everything(folder), f"{task.name}-predictions.zip", "application/zip",
+            t("Download everything"), lambda: taken_away(folder), f"{task.name}-predictions.zip", "application/zip",
             key=f"{task.name}-predict-zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
             help=t("ZIP: predictions.csv, files for other programs, and all figures as one HTML file that needs no network."),
         )  # fmt: skip
@@ -320,10 +322,9 @@ def _downloads(task: Task, outcome: Outcome) -> None:
         )  # fmt: skip
 
 
-def _everything(folder: Path) -> bytes:
-    """Every file of a prediction that people or programs read: not what the page itself is made of."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != "panels.json")
-    return zip_files([(path.name, path.read_bytes()) for path in files])
+def _said(task: Task, value: str) -> str:
+    """A word of the task, or several with bars between them, in the reader's language."""
+    return " | ".join(map(task.say, value.split(" | ")))
 
 
 @st.fragment
@@ -339,7 +340,7 @@ def _table(task: Task, table: pd.DataFrame, behind: SamplesBehind | None = None)
     if "in_domain" in shown:
         shown["in_domain"] = state.map({"ok": t("yes"), "outside": t("no"), "failed": ""})
     for column in (name for name in task.labels if name in shown and not pd.api.types.is_numeric_dtype(shown[name])):
-        shown[column] = shown[column].map(lambda value: task.say(value) if isinstance(value, str) else value)
+        shown[column] = shown[column].map(lambda value: _said(task, value) if isinstance(value, str) else value)
     data: Any = shown
     if len(shown) <= STYLED_ROWS:
         data = shown.style.apply(lambda row: [TINTS.get(state.loc[row.name], "")] * len(row), axis=1)

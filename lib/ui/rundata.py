@@ -18,7 +18,8 @@ from lib.ui.theme import duration, number
 from lib.ui.words import t
 
 ACTIVE = ("queued", "running")
-NO_FILE = (0, 0)
+Stamp = tuple[int, int, int]  # of a file's content, as far as can be told without reading it
+NO_FILE: Stamp = (0, 0, 0)
 OPEN_END = ("failed", "cancelled", "lost")  # states from which training can go on
 
 
@@ -70,8 +71,7 @@ class Overview:
 
 def overview(run: Run, jobs: Jobs) -> Overview:
     """How a run stands now."""
-    about = _about(str(run.folder), _changed(run.folder / "config.json"))
-    status = run.status()
+    about, status = _known(run)
     state = status.state if status.finished else jobs.state(run)
     executor = "" if run.shipped else str(about.get("executor") or "")
     return Overview(run, str(about.get("name") or run.id), state, status, about.get("config", {}), executor)
@@ -123,33 +123,39 @@ def seconds_per_sample(rows: Sequence[Overview], training: type[TrainConfig], mo
     return None
 
 
-def _changed(path: Path) -> tuple[int, int]:
-    """Time and size of a file: the key under which its content is kept."""
+def _changed(path: Path) -> Stamp:
+    """Time, size and inode of a file: the key under which its content is kept. Renaming a new file to it changes the inode."""
     try:
         found = path.stat()
     except OSError:
         return NO_FILE
-    return found.st_mtime_ns, found.st_size
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-@st.cache_data(ttl=600, max_entries=512, show_spinner=False)
-def _about(folder: str, stamp: tuple[int, int]) -> dict[str, Any]:
-    run = Run(Path(folder))
-    return run.about() | {"config": run.config()}
+_seen: dict[Path, tuple[tuple[Stamp, Stamp], dict[str, Any], Status]] = {}  # of every run, for all sessions: small, never changed
+
+
+def _known(run: Run) -> tuple[dict[str, Any], Status]:
+    """config.json and status.json. Lists of hundreds of runs are drawn every few seconds, so this costs two looks at the disk."""
+    stamps = _changed(run.folder / "config.json"), _changed(run.folder / "status.json")
+    kept = _seen.get(run.folder)
+    if kept is None or kept[0] != stamps:
+        kept = _seen[run.folder] = stamps, run.about() | {"config": run.config()}, run.status()
+    return kept[1], kept[2]
 
 
 @st.cache_data(ttl=600, max_entries=64, show_spinner=False)
-def _metrics(folder: str, stamp: tuple[int, int]) -> pd.DataFrame:
+def _metrics(folder: str, stamp: Stamp) -> pd.DataFrame:
     return Run(Path(folder)).metrics()
 
 
 @st.cache_data(ttl=600, max_entries=8, show_spinner=False)
-def _sheet(folder: str, stamp: tuple[int, int]) -> dict[str, Any] | None:
+def _sheet(folder: str, stamp: Stamp) -> dict[str, Any] | None:
     return Run(Path(folder)).sheet()
 
 
 @st.cache_data(ttl=600, max_entries=512, show_spinner=False)
-def _export_name(folder: str, stamp: tuple[int, int], _task: Task) -> str:
+def _export_name(folder: str, stamp: Stamp, _task: Task) -> str:
     run = Run(Path(folder))
     try:
         return _task.knowing(run.facts()).export_name(_task.Training.parse(run.config()))
@@ -158,6 +164,6 @@ def _export_name(folder: str, stamp: tuple[int, int], _task: Task) -> str:
 
 
 @st.cache_data(ttl=600, max_entries=4, show_spinner=False)
-def _test_csv(folder: str, stamp: tuple[int, int]) -> bytes | None:
+def _test_csv(folder: str, stamp: Stamp) -> bytes | None:
     table = Run(Path(folder)).test_predictions()
     return None if table is None else table.to_csv(index=False).encode()

@@ -44,7 +44,7 @@ def _workbench(task: Task) -> None:
             seed = _seed(task)
             values = config_form(
                 task.Simulation, form_key(task), task.simulation_presets, columns=1, sliders=True,
-                subject=t("simulation settings"), say=task.say,
+                subject=t("simulation settings"), say=task.say, reader=task.name,
             )  # fmt: skip
         with right:
             if values is None:

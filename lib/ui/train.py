@@ -7,12 +7,15 @@ from typing import Any
 
 import streamlit as st
 
+from lib.drawn import folder_of as masks_of
+from lib.labels import names as label_sets
 from lib.runs import Run, create, sets
 from lib.task import Panel, Task
 from lib.ui.actions import ask, run_actions, show_asked
 from lib.ui.cluster import PLACES, SLURM, cluster_form, end_text, log_text, place_text, script_box
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import loss_curves, monitor_curve, words
+from lib.ui.files import folders
 from lib.ui.forms import config_form, fill_form
 from lib.ui.panels import show_figure, show_panels
 from lib.ui.rundata import Overview, metrics_of, overview, overviews, seconds_per_sample
@@ -41,19 +44,10 @@ def train_page(task: Task, jobs: Jobs, worker: WorkerLike) -> None:
 def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview]) -> None:
     st.subheader(t("New run"), anchor=False)
     start, place = st.container(border=True), st.container()
-    key = f"{task.name}-train"
-    offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
-    if "data" in task.Training.model_fields:
-        offered |= {name: ["", *sets(task.name)] for name in ("data", "test_data") if name in task.Training.model_fields}
-        _take_linked_set(key)
-    values = config_form(
-        task.Training, key, task.training_presets, columns=2, first_preset=True,
-        folded=("optimiser", "compute"), choices=offered, subject=t("training settings"),
-        say=task.say,
-    )  # fmt: skip
+    values = settings_form(task, rows)
     with start:
         name = st.text_input(t("Name"), key=f"{task.name}-train-name", max_chars=60, placeholder=t("optional, to find it again"))
-        executor = _executor(jobs, f"{task.name}-train-executor")
+        executor = executor_choice(jobs, f"{task.name}-train-executor")
     with place:
         cluster = _cluster(task, jobs, name or "") if executor == SLURM else {}
     executor = executor if cluster is not None else None
@@ -73,6 +67,22 @@ def _new_run(task: Task, jobs: Jobs, worker: WorkerLike, rows: Sequence[Overview
     if (pressed or everything) and values is not None and executor is not None:
         chosen = [fold.model_dump() for fold in folds] if everything else [values]
         _start(task, jobs, chosen, name.strip() if name else "", executor, cluster)
+
+
+def settings_form(task: Task, rows: Sequence[Overview]) -> dict[str, Any] | None:
+    """The settings of a training, shared by the pages that start one; None while a value is wrong."""
+    key = f"{task.name}-train"
+    offered = {"start_from": [""] + [row.run.id for row in rows if row.run.has_model()]}
+    if "data" in task.Training.model_fields:
+        offered |= {name: ["", *sets(task.name)] for name in ("data", "test_data") if name in task.Training.model_fields}
+        _take_linked_set(key)
+    if "labels" in task.Training.model_fields:
+        offered |= {"labels": ["", *label_sets(task.name)], "data": _label_folders(task, offered["data"])}
+    return config_form(
+        task.Training, key, task.training_presets, columns=2, first_preset=True,
+        folded=("optimiser", "compute"), choices=offered, subject=t("training settings"),
+        say=task.say, reader=task.name,
+    )  # fmt: skip
 
 
 def _cluster(task: Task, jobs: Jobs, name: str) -> dict[str, Any] | None:
@@ -106,7 +116,7 @@ def _preview(task: Task, worker: WorkerLike, values: dict[str, Any]) -> None:
     """What these settings would learn from, made when it is asked for and shown while the settings stay."""
     key = f"{task.name}-train-preview"
     with st.expander(t("What it will learn from"), icon=":material/bar_chart:"):
-        if st.button(t("Count the samples"), key=f"{key}-button"):
+        if st.button(t("Look at the data"), key=f"{key}-button"):
             with st.spinner(t("Reading the data …"), show_time=True):
                 payload = {"task": task.name, "training": values, "language": task.language}
                 st.session_state[key] = (values, worker.request("preview", payload)["panels"])
@@ -123,7 +133,14 @@ def _take_linked_set(key: str) -> None:
         fill_form(key, {"data": linked})
 
 
-def _executor(jobs: Jobs, key: str) -> str | None:
+def _label_folders(task: Task, kept_sets: Sequence[str]) -> list[str]:
+    """The kept sets, then the other folders under the task's data with files of it; drawn masks are no frames."""
+    own = f"{task.name}/"
+    there = [name.removeprefix(own) for name in folders(task) if name.startswith(own)]
+    return list(dict.fromkeys([*kept_sets, *(name for name in there if name != masks_of(task.name).name)]))
+
+
+def executor_choice(jobs: Jobs, key: str) -> str | None:
     """Where to run: what is there, and why the others are not."""
     found = {name: executor.available() for name, executor in jobs.executors().items()}
     usable = [name for name, (there, _) in found.items() if there]
@@ -247,5 +264,7 @@ def _actions(row: Overview) -> None:
             stage_link(row.run.task, "results", t("Result sheet"), run=row.run.id)
         if row.run.has_model() and not row.active:
             stage_link(row.run.task, "predict", t("Use this model"), run=row.run.id)
+        if sweep := str(row.run.about().get("sweep") or ""):
+            stage_link(row.run.task, "sweep", t("Its sweep"), sweep=sweep)
         for action in run_actions(row):
             ask(row, action)

@@ -6,13 +6,16 @@ Debian's packages are installed where they are missing and we may; the state liv
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -47,7 +50,7 @@ MinJobAge=300
 SlurmdTimeout=600
 MessageTimeout=5
 SchedulerType=sched/backfill
-SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
@@ -58,7 +61,11 @@ PartitionName=gone Nodes={host} MaxTime=60 State=DOWN
 
 
 class CannotStart(RuntimeError):
-    """Why there is no Slurm here."""
+    """Why Slurm did not start, or refused something."""
+
+
+class NotHere(CannotStart):
+    """Why there cannot be a Slurm on this machine."""
 
 
 class Cluster:
@@ -71,14 +78,15 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         if os.geteuid():
-            raise CannotStart("Slurm's daemons need root here")
-        install()
+            raise NotHere("Slurm's daemons need root here")
+        with _one_at_a_time():
+            install()
+            _start_munge()
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         ports = {"port": _free_port(), "port_d": _free_port()}
         self.conf.write_text(SETTINGS.format(host=self.node, folder=self.folder, cpus=os.cpu_count(), **ports))
         os.environ["SLURM_CONF"] = str(self.conf)
-        _start_munge()
         self.start_controller()
         self.start_node()
         return self
@@ -123,8 +131,11 @@ class Cluster:
         self._wait(lambda: not self.run("squeue", "-h", check=False).strip(), "all jobs to end")
 
     def lift_hold(self, job: str) -> None:
-        """A job that was queued again waits two minutes; this one need not."""
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+        """A job that was queued again waits two minutes; this one a second.
+
+        slurmd tells the old start's credential from the new one's by the second: in the same one it refuses to launch the job.
+        """
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now+1")
 
     def field(self, job: str, name: str) -> str:
         """One field of `scontrol show job`."""
@@ -156,11 +167,11 @@ class Cluster:
 
 
 def install() -> None:
-    """Debian's packages, where a program is missing. Raises CannotStart."""
+    """Debian's packages, where a program is missing. Raises CannotStart, and NotHere where there is no apt-get."""
     if all(map(shutil.which, PROGRAMS)):
         return
     if not shutil.which("apt-get"):
-        raise CannotStart(f"install Slurm and munge ({', '.join(PROGRAMS)} are not on the PATH)")
+        raise NotHere(f"install Slurm and munge ({', '.join(PROGRAMS)} are not on the PATH)")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     options = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
     for command in (
@@ -170,6 +181,14 @@ def install() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
         if done.returncode:
             raise CannotStart(f"{' '.join(command)}: {done.stderr[-2000:]}")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Tests that run side by side share the machine's packages and its munge."""
+    with (Path(tempfile.gettempdir()) / "lightbench-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _start_munge() -> None:

@@ -1,4 +1,7 @@
-"""One Slurm for all tests of this folder that ask for it. In CI it must start; elsewhere its tests are skipped, saying why."""
+"""One Slurm for all tests of this folder that ask for it.
+
+Where it can run, as root on Debian, it must: only on other machines, and never in CI, its tests are skipped, saying why.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 from lib import jobs
 from lib.jobs.cluster import _Kept, cluster_name
 from lib.jobs.slurm import SlurmExecutor
-from tests.slurm.cluster import CannotStart, Cluster
+from tests.slurm.cluster import Cluster, NotHere
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +21,7 @@ def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
         cluster.__enter__()
-    except CannotStart as error:
+    except NotHere as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no Slurm: {error}. As root, with apt-get, it is installed and started by itself.")

@@ -13,6 +13,9 @@ import pytest
 from lib import jobs, runs
 from lib.__main__ import main
 from lib.jobs import queue
+from lib.jobs.array import Array
+from lib.jobs.cluster import cluster_name
+from lib.jobs.profiles import ClusterProfile
 from lib.jobs.slurm import SlurmExecutor
 from lib.runs import Run
 from lib.task import InputError
@@ -309,3 +312,50 @@ def test_an_array_task_is_a_job_of_its_own(slurm: SlurmExecutor, monkeypatch: py
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "90")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
     assert own_job() == "90_4"
+
+
+# --- job arrays -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def three_tasks(fakes: Fakes, home: Path) -> Array:
+    """An array of three that was submitted an hour ago."""
+    fakes.say("sbatch", "12;elsewhere")
+    array = Array(home / "an array")
+    array.submit("x", ["--version"], 3, ClusterProfile(), at_once=2)
+    assert "#SBATCH --array=0-2%2\n" in (array.folder / "batch.sh").read_text()
+    about = array.about()
+    hour_ago = dict.fromkeys(about["submitted_at"], time.time() - 3600)
+    runs.write_json(array.folder / "array.json", about | {"submitted_at": hour_ago})
+    return array
+
+
+def test_tasks_that_squeue_has_forgotten_are_asked_of_sacct(
+    fakes: Fakes, three_tasks: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "POLL_S", 5.0)
+    fakes.say("squeue")
+    fakes.say("sacct", "12_0|COMPLETED|0:0\n12_1|OUT_OF_MEMORY|0:125")
+    tasks = three_tasks.tasks()
+    assert [task.state for task in tasks] == ["done", "failed", "lost"]
+    assert "OUT_OF_MEMORY (exit code 0:125)" in tasks[1].reason
+    assert len(fakes.calls("squeue")) == 1, "one question for all tasks"
+
+
+def test_a_silent_cluster_loses_no_task(fakes: Fakes, three_tasks: Array) -> None:
+    fakes.say("squeue", complains="slurm_load_jobs error: Unable to contact slurm controller (connect failure)", status=1)
+    tasks = three_tasks.tasks()
+    assert [task.state for task in tasks] == ["queued"] * 3 and "does not answer" in tasks[0].reason
+
+
+def test_an_array_of_another_cluster_is_cancelled_there(fakes: Fakes, three_tasks: Array) -> None:
+    fakes.say("scontrol", "ClusterName             = here")
+    cluster_name.cache_clear()
+    assert [task.state for task in three_tasks.tasks()] == ["queued"] * 3
+    with pytest.raises(InputError, match="it runs on the cluster elsewhere"):
+        three_tasks.cancel()
+
+
+def test_a_refused_array_leaves_nothing_to_resume(fakes: Fakes, home: Path) -> None:
+    fakes.say("sbatch", complains="sbatch: error: Batch job submission failed: Invalid job array specification", status=1)
+    with pytest.raises(InputError, match="Invalid job array specification"):
+        Array(home / "an array").submit("x", ["--version"], 100_000, ClusterProfile())
+    assert Array(home / "an array").tasks() == () and Array(home / "an array").resume() == []

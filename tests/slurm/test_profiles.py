@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib.jobs.profiles import ClusterProfile, profile, profiles, profiles_file, save_profile
-from lib.jobs.script import batch_script, names_of, slurm_time
+from lib.jobs.script import TASK, batch_script, names_of, slurm_time
 from lib.task import InputError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -93,11 +93,42 @@ def test_every_setting_reaches_the_script() -> None:
     assert set(options) == {
         "--job-name=toy-run", f'--output="{FOLDER}%/slurm-%j.out"', f'--error="{FOLDER}%/slurm-%j.err"', "--open-mode=append",
         "--partition=gpu", "--qos=normal", "--account=physics", "--time=1-01:30:00", "--nodes=2", "--ntasks=4",
-        "--cpus-per-task=8", "--mem=1536M", "--gres=gpu:a100:2",
+        "--ntasks-per-node=2", "--cpus-per-task=8", "--mem=1536M", "--gres=gpu:a100:2",
         '--constraint="a100&ib"', "--mail-user=me@lab.org", "--mail-type=END,FAIL",
-        "--dependency=afterany:41", "--signal=B:USR1@300", "--no-requeue", "--exclusive", "--comment=x y",
+        "--dependency=afterany:41", "--signal=USR1@300", "--no-requeue", "--exclusive", "--comment=x y",
     }  # fmt: skip
     assert {"partition", "timelimit", "mem_per_node", "exclusive"} <= set(names_of(script))
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "per_node"),
+    [
+        ({}, 1, 1),
+        ({"gpus": "a100:1"}, 1, 1),
+        ({"tasks": 2}, 1, 2),
+        ({"nodes": 2, "tasks": 5}, 2, 3),
+        ({"nodes": 2}, 2, 1),
+        ({"gpus": "a100:2,v100"}, 1, 3),
+        ({"nodes": 2, "gpus": "4", "tasks": 1}, 2, 4),
+    ],
+)
+def test_nodes_tasks_and_gpus_decide_how_many_processes_train(asked: dict[str, object], nodes: int, per_node: int) -> None:
+    script = batch_script(FOLDER, "x", WORDS, ClusterProfile.parse(asked))
+    assert f"#SBATCH --nodes={nodes}\n" in script and f"#SBATCH --ntasks={nodes * per_node}\n" in script
+    several = nodes * per_node > 1
+    assert (f"#SBATCH --ntasks-per-node={per_node}\n" in script) == several
+    assert ("exec srun --mpi=none" in script) == ("--cpus-per-task=4 /opt/python -m lib" in script) == several
+    assert (f"--signal={'' if several else 'B:'}USR1@120\n") in script  # srun's processes hear it, not the shell
+
+
+def test_a_task_of_an_array_is_one_process_with_its_number() -> None:
+    asked = ClusterProfile(nodes=2, tasks=4, gpus="2")
+    script = batch_script(FOLDER, "x", [*WORDS, f"a b-{TASK}", TASK], asked, array="0-7%2")
+    assert {"#SBATCH --array=0-7%2", "#SBATCH --ntasks=1", "#SBATCH --nodes=1", "#SBATCH --gres=gpu:2"} <= set(
+        script.splitlines()
+    )
+    assert "srun" not in script and "%A_%a.out" in script and "array_inx" in names_of(script)
+    assert script.endswith("""'a b-'"$SLURM_ARRAY_TASK_ID" "$SLURM_ARRAY_TASK_ID"\n""")
 
 
 def test_what_is_left_open_is_left_to_the_cluster() -> None:

@@ -8,81 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
-import pandas as pd
-import psutil
 import pytest
 
-from lib import jobs, runs, train
+from lib import jobs, runs
 from lib.jobs.base import environment
-from lib.runs import Run
 from lib.task import InputError, Task
 from tests.conftest import wait_for
 from tests.slurm.cluster import Cluster
+from tests.slurm.toy_runs import SLOW, again, becomes, job_of, make, quick, reaches, same_curve, started, trainers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toy")]
-Asked = dict[str, Any]
-SLOW = {"step_delay_s": 0.25, "epochs": 8}  # one second an epoch
-FAST: dict[str, Any] = {"epochs": 8}
-
-
-def make(executor: str = "slurm", asked: Asked | None = None, **settings: Any) -> Run:
-    config = {"model": "weighted", "n_train": 64, "n_test": 32, "epochs": 3, "threads": 1} | settings
-    run = runs.create("toy", config, "job", executor)
-    if executor == "slurm":
-        jobs.SLURM.assign(run, jobs.SLURM.chosen("", {"time_limit_min": 5, "cpus_per_task": 1} | (asked or {})))
-    return run
-
-
-def started(asked: Asked | None = None, **settings: Any) -> Run:
-    run = make("slurm", asked, **settings)
-    jobs.start(run)
-    return run
-
-
-def job_of(run: Run) -> str:
-    return str((run.proc() or {})["job_id"])
-
-
-def trainer(run: Run) -> psutil.Process:
-    """The process that trains it."""
-    (found,) = [p for p in psutil.process_iter(["cmdline"]) if run.id in (p.info["cmdline"] or [])]
-    return found
-
-
-def becomes(run: Run, state: str, seconds: float = 180) -> None:
-    wait_for(lambda: jobs.state(run) == state, f"{state}, not {jobs.state(run)}: {run.status().reason} {run.log(5)}", seconds)
-
-
-def reaches(run: Run, epoch: int) -> None:
-    wait_for(lambda: run.status().epoch >= epoch, f"epoch {epoch}")
-
-
-def quick(run: Run) -> None:
-    """From its next start on the run's data come without delay."""
-    about = runs.read_json(run.folder / "config.json")
-    runs.write_json(run.folder / "config.json", about | {"config": about["config"] | {"step_delay_s": 0.0}})
-
-
-def again(cluster: Cluster, run: Run) -> None:
-    """A run that the cluster will start again is queued, with the reason, until it is."""
-    job = job_of(run)
-    wait_for(lambda: cluster.field(job, "JobState") == "PENDING", "the job to be queued again")
-    wait_for(lambda: (place := jobs.SLURM.place(run)) is not None and place.job.reason == "BeginTime", "its two minutes")
-    assert jobs.state(run) == "queued"
-    quick(run)
-    cluster.lift_hold(job)
-    assert job_of(run) == job
-
-
-def same_curve(run: Run, epochs: int) -> None:
-    """As a run that was never interrupted, and no finished epoch was trained twice."""
-    whole = make("local", epochs=epochs)
-    train.fit(whole)
-    pd.testing.assert_frame_equal(run.metrics().drop(columns="seconds"), whole.metrics().drop(columns="seconds"))
-    log = run.log()
-    assert [log.count(f"epoch {epoch} ") for epoch in range(1, epochs + 1)] == [1] * epochs
 
 
 def test_a_run_trains_to_its_end_and_keeps_what_the_cluster_was_told(cluster: Cluster) -> None:
@@ -127,7 +63,7 @@ def test_cancel_a_computing_run_leaves_no_process(cluster: Cluster) -> None:
     assert jobs.state(run) == "running"
     place = jobs.SLURM.place(run)
     assert place is not None and (place.job.node, place.job.limit_s) == (cluster.node, 300)
-    process = trainer(run)
+    (process,) = trainers(run)
     jobs.cancel(run)
     assert not process.is_running()
     assert jobs.state(run) == run.status().state == "cancelled" and run.has_model()
@@ -202,7 +138,7 @@ def test_a_held_job_is_no_failure(cluster: Cluster) -> None:
 def test_kill_9_of_the_trainer_fails_with_the_reason_and_resumes_with_the_same_curve(cluster: Cluster) -> None:
     run = started(**SLOW)
     reaches(run, 2)
-    trainer(run).kill()
+    trainers(run)[0].kill()
     becomes(run, "failed")
     first, end = job_of(run), jobs.end(run)
     assert "was killed" in end.reason and first in end.reason
@@ -216,7 +152,7 @@ def test_kill_9_of_the_trainer_fails_with_the_reason_and_resumes_with_the_same_c
 def test_a_job_that_slurm_lists_but_nobody_trains_is_lost_and_resumes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(**SLOW)
     reaches(run, 2)
-    process = trainer(run)
+    (process,) = trainers(run)
     process.parent().kill()  # slurmstepd: nobody is left to tell the controller
     process.kill()
     monkeypatch.setattr("lib.jobs.slurm.SILENT_S", 4.0)
@@ -240,15 +176,18 @@ def test_scancel_by_hand_is_a_cancelled_run(cluster: Cluster) -> None:
 
 
 def test_a_dead_controller_loses_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = started(**SLOW)
+    run = started(**SLOW | {"epochs": 40})
     reaches(run, 1)
     assert jobs.state(run) == "running"
     monkeypatch.setattr("lib.jobs.queue.RETRY_S", 0.5)
     cluster.kill_controller()
-    wait_for(lambda: (place := jobs.SLURM.place(run)) is not None and place.trouble, "the silence to be noticed")
-    assert jobs.state(run) == "running"
-    assert "does not answer" in jobs.SLURM.place(run).trouble
-    cluster.start_controller()
+    try:
+        wait_for(lambda: (place := jobs.SLURM.place(run)) is not None and place.trouble, "the silence to be noticed")
+        assert jobs.state(run) == "running"
+        assert "does not answer" in jobs.SLURM.place(run).trouble
+        reaches(run, run.status().epoch + 1)
+    finally:
+        cluster.start_controller()
     becomes(run, "done")
 
 

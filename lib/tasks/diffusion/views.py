@@ -324,7 +324,7 @@ def prediction_panels(table: pd.DataFrame, samples: Samples) -> list[Panel]:
                 "How many clips have which D, on a logarithmic axis.",
             )
         )
-    if len(done) == len(samples) and len(samples) <= MAX_STRIPS:
+    if samples.inputs and len(done) == len(samples) and len(samples) <= MAX_STRIPS:
         found = localise.track(estimators.noise_equivalent(samples), n_frames=samples.table["n_frames"].to_numpy())
         for row in range(len(samples)):
             one = localise.Track(**{key: value[row : row + 1] for key, value in vars(found).items()})

@@ -55,7 +55,7 @@ class Training(TrainConfig):
     n_test: int = option(48, "Validation samples, and test samples", unit="samples", group="data", ge=1, le=100_000)
     dropout: float = option(0.1, "Share of readings ignored while training", group="model", ge=0, le=0.9)
     step_delay_s: float = option(0.0, "Waits this long before each training batch", unit="s", group="compute", ge=0, le=60)
-    data_file: str = option("", "A file that must exist, else training fails", group="data")
+    data_file: str = option("", "A file that must exist, else training fails", group="data", path=True)
 
 
 class ToyData(TrainingData):
