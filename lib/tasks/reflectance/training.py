@@ -131,7 +131,8 @@ TRAINING_PRESETS: dict[str, dict[str, Any]] = {
     "PolarNet, geometry first": {
         "stage": "geometry",
         "members": 8,
-        "epochs": 14,
+        "epochs": 24,
+        "rendered_images": 16_000,
         "batch_size": 64,
         "learning_rate": 3e-3,
         "zoom_percent": 0.0,
