@@ -259,18 +259,19 @@ def test_every_model_family_gives_finite_physical_values(task: Task, known: Task
         for name, value in values.items():
             assert len(value) == len(parts), name
             assert torch.isfinite(value).all(), f"{preset}: {name}"
-        assert solved is not None or not _idle_weights(task.knowing(data.facts()), data, network), preset
+        assert solved is not None or not _idle_weights(task.knowing(data.facts()), data, config), preset
         decoded = known.decode({k: v.numpy() for k, v in values.items()}, parts)
         assert len(decoded) == len(parts)
         assert len(known.whole(decoded, simulated)[0]) == len(simulated)
 
 
-def _idle_weights(task: Task, data: TrainingData, network: Any) -> list[str]:
+def _idle_weights(task: Task, data: TrainingData, config: TrainConfig) -> list[str]:
     """Weights that get no gradient from half of a batch: several processes that train together would wait for them for ever."""
     from lib.batches import Shard, TrainSource
 
     half = TrainSource(task, data)[Shard(0, 0, part=1, parts=2)]
-    task.loss(network.train()(**half.inputs), half.targets).backward()
+    network = task.network(config).train()
+    task.loss(network(**half.inputs), half.targets).backward()
     return [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
 
 
