@@ -185,7 +185,7 @@ def _range(entry: Entry, key: str, here: Any) -> Range:
         st.number_input, min_value=None if entry.low is None else cast(entry.low), step=1 if whole else None,
         max_value=None if entry.high is None else cast(entry.high), format="%d" if whole else "%g", persist_state="session",
     )  # fmt: skip
-    cells = st.columns([3, 3, 2], vertical_alignment="bottom")
+    cells = st.columns([3, 3, 2.7], vertical_alignment="bottom")
     with cells[0]:
         least = number(t("{setting}, from", setting=entry.label), value=low, key=f"{key}.low", help=entry.help)
     with cells[1]:
