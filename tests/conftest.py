@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import lib.tasks
 from lib.task import Task
 
 TOY_TASKS = Path(__file__).parent / "toy" / "tasks"
 TOY_PLATES = Path(__file__).parent / "toy" / "plates"
+
+settings.register_profile("same", derandomize=True)  # the same examples everywhere: a test that fails here fails there
+settings.load_profile("same")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def scale_like(permittivity: complex, period_x_nm: float = 1500.0, period_y_nm: 
 @given(st.floats(320, 1000), st.floats(1.1, 2.2), st.floats(400, 2200), st.floats(250, 700), st.floats(50, 2000))
 def test_without_absorption_no_energy_is_lost(wavelength: float, index: float, x_nm: float, y_nm: float, gap: float) -> None:
     found = reflect(scale_like(index**2 + 0j, x_nm, y_nm), wavelength, (7, 4), (gap,))
-    assert np.abs(found.sum(axis=-1) - 1).max() < 1e-10
+    assert np.abs(found.sum(axis=-1) - 1).max() < 1e-9  # 1e-11 is usual; more where a mode of a layer hardly goes up or down
     assert (found > -1e-12).all()
 
 
