@@ -123,8 +123,8 @@ class Status(BaseModel):
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run folder. Every read tolerates files that are not there yet."""
+class JobFolder:
+    """The folder of something that computes: `<task>/<id>/`. Every read tolerates files that are not there yet."""
 
     folder: Path
 
@@ -137,6 +137,22 @@ class Run:
     def task(self) -> str:
         """Name of the task it belongs to."""
         return self.folder.parent.name
+
+    def log(self, lines: int = 200, name: str = "log.txt") -> str:
+        """The last lines of log.txt, or of another text file of the folder."""
+        try:
+            with (self.folder / name).open("rb") as stream:
+                stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, stream.tell() - 400 * lines))
+                text = stream.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass(frozen=True)
+class Run(JobFolder):
+    """One run folder."""
 
     @property
     def shipped(self) -> bool:
@@ -175,17 +191,6 @@ class Run:
             return pd.read_csv(StringIO((self.folder / "metrics.csv").read_text(encoding="utf-8")))
         except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError):
             return pd.DataFrame()
-
-    def log(self, lines: int = 200, name: str = "log.txt") -> str:
-        """The last lines of log.txt, or of another text file of the run."""
-        try:
-            with (self.folder / name).open("rb") as stream:
-                stream.seek(0, os.SEEK_END)
-                stream.seek(max(0, stream.tell() - 400 * lines))
-                text = stream.read().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
 
     def proc(self) -> dict[str, Any] | None:
         """proc.json: the process or cluster job behind the run; written by its executor."""

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,6 +114,17 @@ def _ask_for_more(parsed: argparse.Namespace, run: Run) -> None:
         jobs.SLURM.assign(run, asked)
 
 
+@contextmanager
+def handled(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
+    """Within this block, signals by number go to these handlers."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Signals:
     """What the signals that end a program mean to a trainer.
 
@@ -131,12 +142,8 @@ class Signals:
     def heard(self) -> Iterator[None]:
         """Within this block."""
         heard = dict.fromkeys(self.stopping, self._stop) | ({signal.SIGUSR1: self._warn} if hasattr(signal, "SIGUSR1") else {})
-        before = {number: signal.signal(number, handler) for number, handler in heard.items()}
-        try:
+        with handled(heard):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: object) -> None:
         self._hear_no_more()

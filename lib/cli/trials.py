@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import jobs, tasks
-from lib.cli.training import Signals, build_sheet
+from lib.cli.training import Signals, build_sheet, handled
 from lib.jobs.array import queue_again
 from lib.jobs.base import write_proc
 from lib.jobs.local import identity
@@ -130,13 +130,8 @@ class Worker:
     def _heard(self) -> Iterator[None]:
         """Within this block, signals that ask to stop, and the cluster's announcement of its time limit, are a wish to stop."""
         names = ("SIGTERM", "SIGINT", "SIGHUP", *(["SIGUSR1"] if own_job() else []))
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        before = {number: signal.signal(number, self._stop) for number in numbers}
-        try:
+        with handled({getattr(signal, name): self._stop for name in names if hasattr(signal, name)}):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stop(self, number: int, _frame: object) -> None:
         self.stopping = True

@@ -12,6 +12,8 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,6 +24,27 @@ from lib.task import InputError, Phrase
 
 GRACE_S = 10.0  # to save nothing but say goodbye; then the group is killed
 CREATED_TOLERANCE_S = 2.0  # the clock may be set while a job runs
+
+
+def detach(words: Sequence[str], log_file: Path, note: Callable[[int], None], subject: Phrase) -> None:
+    """Start a command that outlives this process; its output goes to the log, and `note` writes its number down.
+
+    Raises InputError about `subject` where it cannot be started or noted.
+    """
+    options: dict[str, Any] = {"start_new_session": True}
+    if os.name == "nt":
+        flags = (getattr(subprocess, name, 0) for name in ("CREATE_NEW_PROCESS_GROUP", "DETACHED_PROCESS"))
+        options = {"creationflags": sum(flags)}
+    try:
+        with log_file.open("ab") as log:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment(), **options
+            )
+        note(process.pid)
+    except OSError as error:
+        problem = Phrase("it could not be started ({why})", why=error.strerror or error)
+        raise InputError(subject, problem, "Free disk and memory, then resume it.") from error
+    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()  # leaves no zombie
 
 
 class LocalExecutor:
@@ -35,20 +58,10 @@ class LocalExecutor:
 
     def submit(self, run: Run, resume: bool = False) -> None:
         """Start the trainer; its output goes to the run's log."""
-        options: dict[str, Any] = {"start_new_session": True}
-        if os.name == "nt":
-            flags = (getattr(subprocess, name, 0) for name in ("CREATE_NEW_PROCESS_GROUP", "DETACHED_PROCESS"))
-            options = {"creationflags": sum(flags)}
-        try:
-            with (run.folder / "log.txt").open("ab") as log:
-                process = subprocess.Popen(
-                    command(run, resume), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment(), **options
-                )
-            write_proc(run, self.name, **identity(process.pid))
-        except OSError as error:
-            problem = Phrase("it could not be started ({why})", why=error.strerror or error)
-            raise InputError(Phrase("run {run}", run=run.id), problem, "Free disk and memory, then resume it.") from error
-        threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()  # leaves no zombie
+        detach(
+            command(run, resume), run.folder / "log.txt", lambda pid: write_proc(run, self.name, **identity(pid)),
+            Phrase("run {run}", run=run.id),
+        )  # fmt: skip
 
     def alive(self, run: Run) -> bool:
         """Whether the very process that was started exists; on another machine of a shared disk, whether its heart beats."""

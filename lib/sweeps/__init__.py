@@ -22,6 +22,7 @@ from pydantic import field_validator
 
 from lib import __version__
 from lib.disk import home, read_json, write_json
+from lib.runs import JobFolder
 from lib.sweeps.space import Range, Values, checked, defaults_to
 from lib.task import Config, InputError, Metric, Phrase, Task, TrainConfig, option
 
@@ -54,20 +55,8 @@ class Plan(Config):
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(JobFolder):
     """One sweep folder."""
-
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        """Folder name; unique within a task."""
-        return self.folder.name
-
-    @property
-    def task(self) -> str:
-        """Name of its task."""
-        return self.folder.parent.name
 
     def about(self) -> dict[str, Any]:
         """sweep.json without settings and plan: task, name, executor, created_at, version, metric, unit, goal."""
@@ -104,14 +93,6 @@ class Sweep:
         """proc.json: the process on this machine that works on it, and when it was asked to stop."""
         found = read_json(self.folder / "proc.json")
         return found if isinstance(found, dict) else {}
-
-    def log(self, lines: int = 200) -> str:
-        """The last lines of its log."""
-        try:
-            text = (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
 
 
 def sweeps_dir() -> Path:

@@ -9,9 +9,7 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,11 +20,11 @@ import psutil
 from lib import jobs, runs
 from lib.disk import read_json, write_json
 from lib.jobs.array import Array
-from lib.jobs.base import environment
-from lib.jobs.local import find_process, identity
+from lib.jobs.commands import Unreachable
+from lib.jobs.local import detach, find_process, identity
 from lib.jobs.profiles import ClusterProfile
 from lib.jobs.slurm import SETTINGS, own_job
-from lib.runs import ROOT, Run, checkpoints_dir
+from lib.runs import Run, checkpoints_dir
 from lib.sweeps import Sweep
 from lib.sweeps.study import OWNER, RUN, Trial, load, trials_of
 from lib.task import InputError, Phrase
@@ -39,17 +37,35 @@ SLURM = "slurm"
 def own_identity(sweep: Sweep) -> dict[str, Any]:
     """What tells this process from every other that works on the sweep."""
     job = own_job() if sweep.executor == SLURM else ""
-    return {"job": job} if job else identity(os.getpid())
+    return {"job": job, "taken_at": time.time()} if job else identity(os.getpid())
 
 
 def lives(sweep: Sweep, trial: Mapping[str, Any]) -> bool:
     """Whether the process that looks after a trial exists, from the trial's attributes; never of this very cluster job."""
-    owner = trial.get(OWNER, {})
+    owner, run = trial.get(OWNER, {}), Run(checkpoints_dir() / sweep.task / str(trial.get(RUN)))
     if not owner or owner.get("job", "-") == own_job():
         return False
+    if "job" in owner:
+        return _job_lives(str(owner["job"]), float(owner["taken_at"])) and not _fell_silent(run, str(owner["job"]))
     if owner.get("host") == socket.gethostname():
         return find_process(owner) is not None
-    return jobs.state(Run(checkpoints_dir() / sweep.task / str(trial.get(RUN)))) in jobs.ACTIVE
+    return jobs.state(run) in jobs.ACTIVE
+
+
+def _job_lives(job: str, taken_at: float) -> bool:
+    """Whether the cluster still has a job that took a trial. Its run tells that only once the job has claimed it."""
+    array, _, task = job.partition("_")
+    queue = jobs.SLURM.queue
+    try:
+        found = queue.task(array, int(task), taken_at) if task else queue.job(job, taken_at)
+    except Unreachable:
+        return True  # nobody knows; a controller that restarts loses no job
+    return found is not None and not found.ended
+
+
+def _fell_silent(run: Run, job: str) -> bool:
+    """Whether the trainer that a job started is dead, although the cluster lists the job."""
+    return str((run.proc() or {}).get("job_id", "")) == job and jobs.state(run) == "lost"
 
 
 def assign(sweep: Sweep, settings: ClusterProfile) -> None:
@@ -142,20 +158,11 @@ def _submit(sweep: Sweep) -> None:
 def _detach(sweep: Sweep) -> None:
     """As a process of its own on this machine."""
     command = [sys.executable, "-m", "lib", "sweep", sweep.task, "--work", sweep.id]
-    options: dict[str, Any] = {"start_new_session": True}
-    if os.name == "nt":
-        flags = (getattr(subprocess, name, 0) for name in ("CREATE_NEW_PROCESS_GROUP", "DETACHED_PROCESS"))
-        options = {"creationflags": sum(flags)}
-    try:
-        with (sweep.folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=environment(), **options
-            )
-        write_json(sweep.folder / "proc.json", identity(process.pid) | {"submitted_at": time.time()})
-    except OSError as error:
-        problem = Phrase("it could not be started ({why})", why=error.strerror or error)
-        raise InputError(Phrase("sweep {sweep}", sweep=sweep.id), problem, "Free disk and memory, then resume it.") from error
-    threading.Thread(target=process.wait, name=f"reaper-{process.pid}", daemon=True).start()  # leaves no zombie
+    detach(
+        command, sweep.folder / "log.txt",
+        lambda pid: write_json(sweep.folder / "proc.json", identity(pid) | {"submitted_at": time.time()}),
+        Phrase("sweep {sweep}", sweep=sweep.id),
+    )  # fmt: skip
 
 
 def work_here(sweep: Sweep) -> None:

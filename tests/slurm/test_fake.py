@@ -6,11 +6,12 @@ FAKES: shell scripts named as Slurm's programs print what its documentation and 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lib import jobs, runs
+from lib import jobs, runs, sweeps, tasks
 from lib.__main__ import main
 from lib.jobs import queue
 from lib.jobs.array import Array
@@ -18,6 +19,8 @@ from lib.jobs.cluster import cluster_name
 from lib.jobs.profiles import ClusterProfile
 from lib.jobs.slurm import SlurmExecutor
 from lib.runs import Run
+from lib.sweeps import Plan, launch, space
+from lib.sweeps.study import Book, Taken
 from lib.task import InputError
 from tests.conftest import wait_for
 
@@ -359,3 +362,29 @@ def test_a_refused_array_leaves_nothing_to_resume(fakes: Fakes, home: Path) -> N
     with pytest.raises(InputError, match="Invalid job array specification"):
         Array(home / "an array").submit("x", ["--version"], 100_000, ClusterProfile())
     assert Array(home / "an array").tasks() == () and Array(home / "an array").resume() == []
+
+
+# --- sweeps -----------------------------------------------------------------------------------------------------------
+def test_a_trial_belongs_to_the_job_that_took_it_from_the_first_moment(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tasks.get("toy")
+    plan = Plan.parse({"vary": space.typed({"seed": "0:1"}), "sampler": "grid", "workers": 2})
+    sweep = sweeps.create(task, task.Training.parse({}), plan, "shared", "slurm")
+
+    def take(number: int) -> Taken:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "3")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(number))
+        jobs.SLURM.queue.forget()
+        taken = Book(sweep, task).take(launch.own_identity(sweep), partial(launch.lives, sweep))
+        assert taken is not None
+        return taken
+
+    fakes.say("squeue", "3_0|RUNNING|n1|1795320667|0:10|10:00|None\n3_1|RUNNING|n1|1795320667|0:10|10:00|None")
+    first = take(1)
+    first.run.set_status(state="cancelled", finished_at=time.time())  # as a stopped sweep left it: nobody has claimed it yet
+    assert [take(0).number, take(1).number] == [1, first.number]
+    fakes.say("squeue", "3_0|RUNNING|n1|1795320667|0:10|10:00|None\n3_1|NODE_FAIL|n1|1795320667|0:10|10:00|None")
+    assert take(2).number == first.number
+    fakes.say("squeue", complains="slurm_load_jobs error: Socket timed out", status=1)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    jobs.SLURM.queue.forget()
+    assert Book(sweep, task).take(launch.own_identity(sweep), partial(launch.lives, sweep)) is None, "nobody knows"
