@@ -38,9 +38,9 @@ unit: $(VENV)/.installed-dev  ## every test that needs neither a browser nor a c
 slurm: $(VENV)/.installed-dev  ## the tests of runs on a cluster
 	$(ONE_THREAD) $(PY) -m pytest tests/slurm/test_real*.py -n $(JOBS) --dist worksteal
 
-# One at a time and after the rest: the browser tests start servers and trainings of their own.
+# After the rest: the browser tests start servers and trainings of their own, one server for each file's tests side by side.
 e2e: $(VENV)/.installed-dev browser  ## the browser tests
-	$(ONE_THREAD) $(PY) -m pytest tests/e2e
+	$(ONE_THREAD) $(PY) -m pytest tests/e2e -n $(JOBS) --dist loadfile
 
 format: $(VENV)/.installed-dev  ## rewrite the sources in the house format
 	$(PY) -m ruff check --fix .
@@ -71,6 +71,7 @@ benchmark: $(VENV)/.installed-dev benchmark-app  ## every figure that README cla
 	$(PY) -m benchmarks.spectra --parts 2 3
 	$(PY) -m benchmarks.bragg
 	$(PY) -m benchmarks.reflectance
+	$(PY) -m benchmarks.reflectance_app
 	$(PY) -m benchmarks.jobs
 	$(PY) -m benchmarks.sweeps
 

@@ -139,6 +139,19 @@ def request_of(folder: Path) -> Request:
         raise InputError(str(folder), "its config.json is damaged", "Start it anew in another folder.") from error
 
 
+def ask_again(folder: Path, request: Request, cluster: dict[str, Any]) -> Request:
+    """The same prediction whose next job array asks for something else; kept in config.json."""
+    changed = request.model_copy(update={"cluster": cluster})
+    about = read_json(folder / "config.json")
+    write_json(folder / "config.json", about | {"config": changed.model_dump(mode="json")})
+    return changed
+
+
+def part_command(task: str, folder: Path) -> list[str]:
+    """The words after `python -m lib` that do one part, but for its number."""
+    return ["predict", task, "--output", str(folder)]
+
+
 def status_of(run: Run) -> Status:
     """How far it is: parts stand for epochs. Counted in the folder, as the tasks of an array write no common status."""
     status = run.status()
@@ -185,6 +198,24 @@ def part_folder(folder: Path, number: int) -> Path:
 def finished_parts(folder: Path) -> set[int]:
     """Numbers of the parts that are done."""
     return {int(path.stem) for path in (folder / UNFINISHED).glob(f"[0-9]*{PART_SUFFIX}")}
+
+
+def open_parts(folder: Path) -> list[int]:
+    """Numbers of the parts that are not done; of all that were asked for, where nothing is planned yet."""
+    planned = read_plan(folder)
+    done = finished_parts(folder)
+    return [number for number in range(len(planned.parts) if planned else request_of(folder).parts) if number not in done]
+
+
+def slices_folder(folder: Path, number: int) -> Path:
+    """Where finished slices of a part are kept until it is done."""
+    return folder / UNFINISHED / f"{number:05d}.slices"
+
+
+def kept_of(folder: Path, number: int) -> tuple[bool, int]:
+    """How much of a part is kept: whether it is done, and files of finished slices. It only grows."""
+    done, slices = part_folder(folder, number).exists(), slices_folder(folder, number)
+    return done, 0 if done else len(list(slices.glob("*-values.parquet")))
 
 
 def forget(folder: Path) -> None:

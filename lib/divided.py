@@ -136,9 +136,8 @@ def do_part(folder: Path, number: int, on_progress: Progress | None = None) -> N
     bundles = [_bundle(planned, unit) for unit in units]
     changed = [not all(planned.files[place].unchanged() for place in unit.files) for unit in units]
     good = [bundle for bundle, other in zip(bundles, changed, strict=True) if not other]
-    slices = folder / bulk.UNFINISHED / f"{number:05d}.slices"
     there = [file for bundle in good for file in bundle.files if file[0].exists()]
-    kept = Kept.of(slices, model.run, planned.acquisition, there)
+    kept = Kept.of(bulk.slices_folder(folder, number), model.run, planned.acquisition, there)
     with _reach(request):
         done = predict.predict_bundles(model, good, acquisition, planned.learnt, on_progress, kept)
     rows = iter(done.rows)

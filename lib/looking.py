@@ -165,7 +165,7 @@ def compare(
             "finder": asked.name, **labels.totals(pd.DataFrame(counts)), "marks_per_frame": len(found) / len(rows),
             "ms_per_mpx": 1000 * seconds / megapixels,
         })  # fmt: skip
-    reference = pd.concat([table.assign(row=row) for row, table in wanted.items()], ignore_index=True)
+    reference = pd.concat([task.marks_to_find(table).assign(row=row) for row, table in wanted.items()], ignore_index=True)
     return Comparison(pd.DataFrame(summary), pd.DataFrame(frames), pd.concat(marks, ignore_index=True), reference, failures)
 
 
@@ -193,7 +193,8 @@ def _counted(task: Task, found: pd.DataFrame, wanted: pd.DataFrame, finder: int,
     """One row of `Comparison.frames`."""
     here = found[found["row"] == row]
     counts = task.compare_marks(here, wanted)
-    return {"finder": finder, "row": row, "n_found": len(here), "n_wanted": len(wanted)} | {name: counts[name] for name in COUNTS}
+    n_wanted = len(task.marks_to_find(wanted))
+    return {"finder": finder, "row": row, "n_found": len(here), "n_wanted": n_wanted} | {name: counts[name] for name in COUNTS}
 
 
 def suggested_mask(task: Task, samples: Samples, rows: Sequence[int], acquisition: Config, report: Progress) -> np.ndarray:

@@ -312,11 +312,11 @@ def _in_slices(
     every: list[tuple[pd.DataFrame, pd.DataFrame]] = []
     for start in range(0, len(samples), SLICE):
         some = samples.take(np.arange(start, min(start + SLICE, len(samples))))
-        done = kept.get(some) if kept is not None else None
+        done = kept.get(some, start) if kept is not None else None
         if done is None:
             done = _values(model, model.task.parts(some), some)
             if kept is not None:
-                kept.put(some, *done)
+                kept.put(some, start, *done)
         every.append((done[0], done[1].assign(of=done[1]["of"] + start)))
         advance(start + len(some), len(samples))
     values, judged = (pd.concat(tables, ignore_index=True) for tables in zip(*every, strict=True))
@@ -359,7 +359,10 @@ def _assemble(
             places += range(row, row + told)
             row += told
     empty = pd.DataFrame(columns=_columns(task))
-    table = pd.concat(values).set_axis(places).reindex(range(row)) if values else empty.reindex(range(row))
+    table = pd.concat(values).set_axis(places) if values else empty
+    if failed:  # their cells are empty; what is counted stays whole numbers
+        table = table.astype({name: "Int64" for name, kind in table.dtypes.items() if kind.kind == "i"})
+    table = table.reindex(range(row))
     table = table.astype({"file": object, "note": object})
     for place, (name, note) in failed.items():
         table.loc[place, "file"], table.loc[place, "note"] = name, note

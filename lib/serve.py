@@ -78,6 +78,19 @@ def _predict(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any
     return _outcome(task, n, prediction.failures, prediction.remarks, found) | passed
 
 
+def _explain(payload: Mapping[str, Any], _on_progress: Progress) -> dict[str, Any]:
+    """{task, run, folder, rows, language} -> {columns}: what the task tells of why these samples are predicted so.
+
+    `folder` is the output of `_predict`, rows count its predicted samples; `columns` by name have one item for each row.
+    """
+    task, rows = _task(payload), [int(row) for row in payload["rows"]]
+    model = load_model(_run(payload))
+    samples = Samples.load(Path(payload["folder"]) / "samples").take(rows)
+    told = model.task.speaking(task.language).explain(model.network, samples, len(samples)).table
+    new = [name for name in told if name not in samples.table or not told[name].equals(samples.table[name])]
+    return {"columns": {name: told[name].tolist() for name in new}}
+
+
 def _inspect(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
     """{task, files, acquisition, output, everything, language} -> {n, failures, skipped, remarks, files: [{path, name, file}]}.
 
@@ -245,8 +258,8 @@ def _export(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]
 
 
 OPERATIONS: Mapping[str, Operation] = {
-    "ping": _ping, "warm": _warm, "predict": _predict, "inspect": _inspect, "choices": _choices, "keep": _keep,
-    "preview": _preview, "calibrate": _calibrate, "sheet": _sheet, "certify": _certify, "join": _join,
+    "ping": _ping, "warm": _warm, "predict": _predict, "explain": _explain, "inspect": _inspect, "choices": _choices,
+    "keep": _keep, "preview": _preview, "calibrate": _calibrate, "sheet": _sheet, "certify": _certify, "join": _join,
     "export": _export, "plate": _plate, "panels": _panels, "find": _find, "compare": _compare, "suggest_mask": _suggest_mask,
     "project": _project, "thumbnails": _thumbnails,
 }  # fmt: skip

@@ -71,13 +71,16 @@ def _plain(value: Any) -> Any:
 
 
 def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None = None) -> list[dict[str, Any]]:
-    """The task's figures of merit, the selecting one first, each with a 95 % bootstrap interval (seeded).
+    """The task's figures of merit, the selecting one first, with a 95 % bootstrap interval (seeded) where that holds.
 
     Whole groups are drawn where samples have one, because samples of a group are not independent.
     """
     scores = task.score(predicted, truth)
     names = sorted(scores, key=lambda name: name != task.monitor.name)
     low, high = _bootstrap(task, predicted, truth, group) if len(truth) <= MAX_BOOTSTRAP_ROWS else ({}, {})
+    for name in task.not_resampled:
+        low.pop(name, None)
+        high.pop(name, None)
     return [
         {"name": name, "value": float(scores[name]), "unit": task.monitor.unit if name == task.monitor.name else "",
          "low": low.get(name), "high": high.get(name)}

@@ -119,6 +119,7 @@ class Task(ABC):
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
     decides: ClassVar[tuple[str, ...]] = ()  # fields of Training that only `certify` uses: they can change after training
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
+    not_resampled: ClassVar[tuple[str, ...]] = ()  # figures of merit that resampling shifts: a bootstrap interval would mislead
     finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
     simulates_piecewise: ClassVar[bool] = False  # whether `simulate_into` holds one sample at a time, not all of them
     reads_by_reference: ClassVar[bool] = False  # whether `read` takes no values, so that some rows of it cost what they are
@@ -255,6 +256,10 @@ class Task(ABC):
         y, x = samples.table["true_y_px"].iloc[row], samples.table["true_x_px"].iloc[row]
         known = np.ndim(y) == 1 and np.ndim(x) == 1
         return pd.DataFrame({"y_px": np.asarray(y, float), "x_px": np.asarray(x, float)}) if known else None
+
+    def marks_to_find(self, marks: pd.DataFrame) -> pd.DataFrame:
+        """Those true or labelled marks of a sample that have to be found; by default all."""
+        return marks
 
     def compare_marks(self, found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
         """How marks of one sample agree: n_common, n_only_found, n_only_wanted, and precision, recall, f1 (0 to 1, or NaN)."""

@@ -14,6 +14,7 @@ from lib.task import Task
 
 TOY_TASKS = Path(__file__).parent / "toy" / "tasks"
 TOY_PLATES = Path(__file__).parent / "toy" / "plates"
+TOY_SLICES = Path(__file__).parent / "toy" / "slices"
 
 settings.register_profile("same", derandomize=True)  # the same examples everywhere: a test that fails here fails there
 settings.load_profile("same")
@@ -56,6 +57,16 @@ def dots(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_PLATES)])
     _forget()
     yield lib.tasks.get("dots")
+    _forget()
+
+
+@pytest.fixture
+def patient(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    """The toy task whose predictions keep finished slices, found as `toy` is."""
+    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_SLICES))
+    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_SLICES)])
+    _forget()
+    yield lib.tasks.get("patient")
     _forget()
 
 

@@ -19,6 +19,8 @@ import pytest
 from lib import bulk, divided, jobs, runs, train
 from lib.disk import within_reach
 from lib.jobs.base import environment
+from lib.kept import Kept
+from lib.predict import SLICE
 from lib.runs import Run
 from lib.task import Samples, Task
 from tests.conftest import wait_for
@@ -145,6 +147,68 @@ def test_workers_do_parts_side_by_side_and_end_with_who_started_them(run: Run, f
         wait_for(lambda: jobs.state(Run(out)) not in jobs.ACTIVE, "the end of the prediction")
     assert jobs.state(Run(out)) == "done", Run(out).log()
     alike(out, tmp_path / "whole")
+
+
+@pytest.fixture
+def warned(patient: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """A part of four slices within a cluster's job, and what the cluster is asked for."""
+    config = patient.Training.parse({"model": "plain mean", "epochs": 1, "n_train": 32, "n_test": 32})
+    made = runs.create("patient", config.model_dump(mode="json"), "trained")
+    train.fit(made)
+    monkeypatch.setattr("tests.toy.slices.patient.SLICE_S", 0.0)
+    np.save(tmp_path / "rows.npy", np.random.default_rng(1).normal(1, 0.5, (4 * SLICE, 8)).astype(np.float32))
+    inputs = ((str(tmp_path / "rows.npy"), "rows.npy"),)
+    request = bulk.Request(task="patient", model=f"patient/{made.id}", inputs=inputs, executor="slurm")
+    out = bulk.create(tmp_path / "out", request).folder
+    divided.plan(out, request)
+    asked: list[str] = []
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setattr("lib.cli.parts.queue_again", lambda: asked.append("again"))
+    return out, asked
+
+
+def one_part(out: Path) -> int:
+    return call("predict", "patient", "--output", out, "--part", 0)
+
+
+def after_slices(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster announces its time limit when so many slices are kept."""
+    plain, kept = Kept.put, [0]
+
+    def put(self: Kept, *slices: Any) -> None:
+        if kept[0] == n:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        plain(self, *slices)
+        kept[0] += 1
+
+    monkeypatch.setattr(Kept, "put", put)
+
+
+def test_a_part_that_meets_its_time_limit_is_queued_again_and_keeps_what_it_has(
+    warned: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out, asked = warned
+    after_slices(2, monkeypatch)
+    assert one_part(out) == 130 and asked == ["again"]
+    assert bulk.kept_of(out, 0) == (False, 2) and "part 0 is queued again" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    done: list[int] = []
+    monkeypatch.setattr(Kept, "put", lambda *_: done.append(1))
+    assert one_part(out) == 0 and len(done) == 2 and asked == ["again"]
+    found, rows = pd.read_csv(out / bulk.RESULT)["mean_v"], np.load(out.parent / "rows.npy")
+    np.testing.assert_allclose(
+        found, rows.mean(1), rtol=1e-5
+    )  # each row its own value, though all rows say the same of themselves
+    assert Run(out).status().state == "done"
+
+
+def test_a_part_that_gets_no_farther_is_not_queued_for_ever(
+    warned: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    out, asked = warned
+    after_slices(0, monkeypatch)
+    assert one_part(out) == 1 and asked == []
+    assert "nothing more of part 0 could be kept before the time limit came. Resume it with a longer" in capsys.readouterr().err
 
 
 def test_two_processes_may_do_the_same_part(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

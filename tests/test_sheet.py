@@ -81,6 +81,13 @@ def test_groups_are_those_of_the_test_samples(toy: Task):
     assert [(metric["low"], metric["high"]) for metric in built["metrics"]] == [(None, None)] * 2
 
 
+def test_what_resampling_shifts_has_no_interval(toy: Task, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(toy), "not_resampled", ("bias_v",))
+    metrics = {metric["name"]: metric for metric in sheet.build(finished(toy))["metrics"]}
+    assert metrics.pop("bias_v")["low"] is None
+    assert all(metric["low"] < metric["high"] for metric in metrics.values())
+
+
 def test_one_test_sample_has_no_interval(toy: Task):
     value = pd.DataFrame({"mean_v": [1.0]})
     assert sheet.metrics(toy, value, value)[0]["low"] is None

@@ -38,7 +38,7 @@ CORE = [
     for name in (
         "sheet", "report", "predict", "uploads", "cleaning", "config", "splits", "player", "derived", "disk", "export", "model",
         "recipe", "runs", "train", "ranks", "lrfinder", "jobs/__init__", "jobs/local", "looking", "labels", "bulk", "divided",
-        "cli/parts", "sweeps/__init__", "sweeps/space", "sweeps/study", "sweeps/launch", "cli/trials",
+        "cli/parts", "sweeps/__init__", "sweeps/space", "sweeps/study", "sweeps/launch", "sweeps/trash", "cli/trials",
         "drawn",
     )
 ]  # fmt: skip
@@ -178,7 +178,7 @@ OWN_TABLES = {
         *(text for texts in clean_views.CHECKS.values() for text in texts),
         *(text for *texts, _ in clean_views.READINGS.values() for text in texts),
         *(words for _, words in clean_views.COPY_OF), *map(scale_views.in_words, SWEPT), *sample_views.INSTRUMENT,
-        "train", "validation", "calibration", "test",
+        "train", "validation", "calibration", "test", "bias_pp", "coverage_percent",
     },
     "spectra": {
         *fluorophores.NAMES, simulate_views.SCATTER, verdicts.PASS, verdicts.TASTE, verdicts.REJECT, verdicts.UNCERTIFIED,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,13 @@ from tqdm import tqdm
 
 from lib import bulk, jobs, runs
 from lib.bulk import Request
-from lib.cli.typed import FAILED, OK, UsageError, changes, find, positive, settings, task_of, usage
+from lib.cli.training import handled
+from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, changes, find, positive, settings, task_of, usage
+from lib.jobs.array import queue_again
 from lib.jobs.bulk import ARRAY, submit
-from lib.runs import Reporter, Run
+from lib.jobs.profiles import ClusterProfile
+from lib.jobs.slurm import own_job
+from lib.runs import Interrupted, Reporter, Run
 from lib.task import InputError, Phrase
 
 if TYPE_CHECKING:  # it brings torch along, which takes seconds
@@ -56,11 +62,11 @@ def predict_in_parts(parsed: argparse.Namespace) -> int:
     if parsed.part is not None:
         return _one_part(folder, parsed.part)
     if parsed.resume:
-        given = [parsed.input, parsed.set, parsed.model, parsed.parts, parsed.profile, parsed.set_cluster]
-        if any(given) or parsed.executor != "local":
-            raise UsageError("--resume: what was asked stands in the folder. Leave out all but --output and --workers.")
+        if any([parsed.input, parsed.set, parsed.model, parsed.parts]) or parsed.executor != "local":
+            left = "--output, --workers, --profile and --set-cluster"
+            raise UsageError(f"--resume: what was asked stands in the folder. Leave out all but {left}.")
         with usage():
-            request, run = bulk.request_of(folder), Run(folder)
+            request, run = _more_asked(folder, parsed), Run(folder)
     else:
         request = _request(parsed)
         with usage():
@@ -75,6 +81,18 @@ def predict_in_parts(parsed: argparse.Namespace) -> int:
         print(f"It goes on in the background. Follow it: python -m lib jobs list {folder}", file=sys.stderr)
         return OK
     return _work(run, request, new=not parsed.resume)
+
+
+def _more_asked(folder: Path, parsed: argparse.Namespace) -> Request:
+    """What was asked, with what its next job array asks the cluster for. Raises InputError, and UsageError without a cluster."""
+    request = bulk.request_of(folder)
+    if not (parsed.profile or parsed.set_cluster):
+        return request
+    if request.executor != jobs.SLURM.name:
+        raise UsageError("--profile, --set-cluster: this prediction is done on this machine. Leave them out.")
+    start = jobs.SLURM.chosen(parsed.profile) if parsed.profile else ClusterProfile.parse(request.cluster, "cluster profile")
+    asked = type(start).parse(start.model_dump() | changes(parsed.set_cluster, option="--set-cluster"), "--set-cluster")
+    return bulk.ask_again(folder, request, asked.model_dump())
 
 
 def _request(parsed: argparse.Namespace) -> Request:
@@ -152,15 +170,45 @@ def _done(run: Run, request: Request, reporter: Reporter) -> int | None:
 
 def _hand_over(run: Run, request: Request, left: Sequence[int], n_parts: int) -> None:
     """Give the parts that are left to a job array; the last of them puts all together."""
-    submit(run, ["predict", request.task, "--output", str(run.folder)], n_parts, left, request.cluster)
+    submit(run, bulk.part_command(request.task, run.folder), n_parts, left, request.cluster)
     print(run.folder)
     print(f"Its {len(left)} parts are a job array. Follow it: python -m lib jobs list {run.folder}", file=sys.stderr)
 
 
 def _one_part(folder: Path, number: int) -> int:
-    """A task of the array: its part, and the whole when that was the last one missing."""
+    """A task of the array: its part, and the whole when that was the last one missing.
+
+    Where its time limit comes first, it is queued again. Raises InputError where that would go on for ever.
+    """
     with usage():
         bulk.request_of(folder)
+    before = bulk.kept_of(folder, number)
+    try:
+        with _warned():  # before torch is imported
+            return _part_and_whole(folder, number)
+    except Interrupted as stop:
+        if bulk.kept_of(folder, number) <= before:
+            problem = Phrase("nothing more of part {n} could be kept before the time limit came", n=number)
+            remedy = "Resume it with a longer time_limit_min, or plan it anew in more parts."
+            raise InputError(str(folder), problem, remedy) from stop
+        queue_again()
+        print(f"The time limit came; part {number} is queued again and goes on with what is left of it.", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """Within this block, a cluster's announcement of its time limit ends the work. Raises Interrupted then."""
+
+    def leave(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Interrupted
+
+    with handled({signal.SIGUSR1: leave} if own_job() else {}):
+        yield
+
+
+def _part_and_whole(folder: Path, number: int) -> int:
     from lib import divided
 
     run = Run(folder)

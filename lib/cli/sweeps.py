@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any, get_args
 
 from lib import jobs, sweeps
 from lib.cli.trials import Worker
 from lib.cli.typed import INTERRUPTED, OK, UsageError, changes, positive, seed_number, settings, task_of, usage
-from lib.sweeps import Plan, Sampler, Sweep, launch, space
+from lib.sweeps import Plan, Sampler, Sweep, launch, space, trash
 from lib.sweeps.study import Trial, load, trials_of
 from lib.task import Task
 
@@ -41,7 +42,10 @@ def sweep_arguments(command: argparse.ArgumentParser) -> None:
     one.add_argument("--stop", metavar="SWEEP", help="end its trainers; --resume goes on")
     one.add_argument("--longer", metavar="SWEEP", help="train its best run on, to as many epochs as --epochs says")
     one.add_argument("--work", metavar="SWEEP", help="train its trials here (what a job does)")
+    one.add_argument("--delete", metavar="SWEEP", help="move a sweep to the trash; its runs stay unless --with-runs says so")
+    one.add_argument("--restore", metavar="SWEEP", help="bring a deleted sweep back, and the runs that went with it")
     command.add_argument("--epochs", type=positive, help="with --longer")
+    command.add_argument("--with-runs", action="store_true", help="with --delete: the runs of its trials too")
 
 
 def sweep(parsed: argparse.Namespace) -> int:
@@ -50,7 +54,11 @@ def sweep(parsed: argparse.Namespace) -> int:
     if parsed.list:
         print(_table_of_sweeps(task))
         return OK
-    for action, act in (("show", _show), ("stop", _stop), ("work", _work), ("longer", _longer), ("resume", _resume)):
+    if parsed.with_runs and not parsed.delete:
+        raise UsageError("--with-runs: it goes with --delete SWEEP.")
+    if parsed.restore:
+        return _restore(parsed.restore, task.name)
+    for action, act in ACTIONS.items():
         if text := getattr(parsed, action):
             if parsed.vary or parsed.set or parsed.preset:
                 raise UsageError(f"--{action}: what a sweep varies cannot be changed. Leave out --vary, --set and --preset.")
@@ -115,6 +123,23 @@ def _longer(found: Sweep, parsed: argparse.Namespace) -> int:
     return OK
 
 
+def _delete(found: Sweep, parsed: argparse.Namespace) -> int:
+    trash.delete(found, parsed.with_runs)
+    print(f"{found.task}/{found.id}  deleted; --restore {found.id} brings it back")
+    return OK
+
+
+def _restore(text: str, task: str) -> int:
+    known = trash.deleted(task)
+    matches = [one for one in known if text in (one.id, f"{one.task}/{one.id}", one.name) or one.id.startswith(text)]
+    if len(matches) != 1:
+        names = ", ".join(one.id for one in (matches or known)[:8])
+        raise UsageError(f"sweep {text!r}: {len(matches)} deleted sweeps match. In the trash: {names or 'nothing'}.")
+    back = trash.restore(matches[0].folder)
+    print(f"{back.task}/{back.id}  {launch.state(back, trials_of(load(back)))}")
+    return OK
+
+
 def _show(found: Sweep, _parsed: argparse.Namespace) -> int:
     """Its state, and one line per trial, the best first."""
     trials = trials_of(load(found))
@@ -148,3 +173,9 @@ def _table_of_sweeps(task: Task) -> str:
         done = f"{launch.finished(trials)} of {one.plan().trials}"
         lines.append(f"{one.id}  {launch.state(one, trials)}  {done} trials  {', '.join(one.plan().vary)}")
     return "\n".join(lines) or f"(no sweeps yet: python -m lib sweep {task.name} --vary KEY=LOW:HIGH)"
+
+
+Act = Callable[[Sweep, argparse.Namespace], int]
+ACTIONS: dict[str, Act] = {
+    "show": _show, "stop": _stop, "work": _work, "longer": _longer, "resume": _resume, "delete": _delete,
+}  # fmt: skip

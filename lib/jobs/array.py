@@ -8,8 +8,6 @@ told by the files that its command writes; a task that is started a second time 
 from __future__ import annotations
 
 import os
-import re
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +20,7 @@ from lib.jobs.cluster import cluster_name
 from lib.jobs.commands import Unreachable, call
 from lib.jobs.profiles import ClusterProfile
 from lib.jobs.queue import Job, ask
-from lib.jobs.script import TASK, batch_script
+from lib.jobs.script import TASK, array_script
 from lib.jobs.slurm import SAID, SCRIPT, end_jobs, own_job, sbatch
 from lib.runs import read_json, write_atomic, write_json
 from lib.task import InputError, Phrase
@@ -30,6 +28,8 @@ from lib.task import InputError, Phrase
 __all__ = ["TASK", "Array", "ArrayTask", "own_task", "queue_again"]
 
 ABOUT, ENDS = "array.json", "ends.json"
+ENDED_BADLY = ("failed", "lost")
+MOST_TOLD = 3  # tasks whose last words are shown
 FORGOTTEN = Phrase("Slurm no longer knows this task, and nobody looked when it ended.")
 
 
@@ -62,22 +62,23 @@ class Array:
         }  # fmt: skip
         self._start(about, range(n_tasks))
 
-    def resume(self, numbers: Iterable[int] | None = None) -> list[int]:
-        """Submit tasks anew: those given, or all, but none that waits, computes or is done. Raises InputError; returns them."""
+    def resume(self, numbers: Iterable[int] | None = None, settings: ClusterProfile | None = None) -> list[int]:
+        """Submit tasks anew: those given, or all, but none that waits, computes or is done. Raises InputError; returns them.
+
+        They ask for `settings` from now on, or for what they had.
+        """
         states = {task.number: task.state for task in self.tasks()}
         wanted = states if numbers is None else numbers
         open_ones = sorted({number for number in wanted if states.get(number) in ("failed", "cancelled", "lost")})
         if open_ones:
-            self._start(self.about(), open_ones)
+            about = self.about()
+            self._start(about if settings is None else about | {"settings": settings.model_dump()}, open_ones)
         return open_ones
 
     def _start(self, about: Mapping[str, Any], numbers: Sequence[int]) -> None:
         """Write batch.sh, submit it, and note the new job of each number."""
         settings = ClusterProfile.parse(about["settings"], f"{self.folder.name}, {ABOUT}")
-        listed = _listed(numbers) + (f"%{about['at_once']}" if about["at_once"] else "")
-        name = re.sub(r"[^\w.-]+", "-", str(about["name"])).strip("-")[:60] or "lightbench"
-        command = [sys.executable, "-m", "lib", *about["command"]]
-        script = batch_script(self.folder, name, command, settings, array=listed)
+        script = array_script(self.folder, str(about["name"]), about["command"], numbers, settings, int(about["at_once"]))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self.folder / SCRIPT, script)
@@ -144,6 +145,12 @@ class Array:
                 texts.append((self.folder / f"slurm-{job}.{end}").read_text(encoding="utf-8", errors="replace"))
         return "\n".join(line for text in texts for line in text.splitlines()[-lines:])
 
+    def last_words(self, lines: int = 40) -> str:
+        """The end of what tasks printed: of a few that did not end well, with the reason, else of the first."""
+        bad = [task for task in self.tasks() if task.state in ENDED_BADLY][:MOST_TOLD]
+        told = [(task.number, task.reason) for task in bad] or [(0, "")]
+        return "\n".join(part for number, why in told for part in (str(why), self.output(number, lines)) if part)
+
     def _ends(self) -> dict[str, tuple[str, str]]:
         """(state, reason) of jobs whose end was seen."""
         return {job: (str(end[0]), str(end[1])) for job, end in dict(read_json(self.folder / ENDS) or {}).items()}
@@ -189,9 +196,3 @@ def _ended(number: int, name: str, state: str, reason: str) -> ArrayTask:
     told = Phrase("Slurm ended job {job} as {state} ({reason}).", job=name, state=state, reason=reason or "–")
     word: jobs.State = "cancelled" if state == "CANCELLED" else "failed" if state in SAID else "lost"
     return ArrayTask(number, word, reason=told)
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """As sbatch reads them: 0-7, or 2,5,7."""
-    whole = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
-    return f"{numbers[0]}-{numbers[-1]}" if whole and len(numbers) > 1 else ",".join(map(str, numbers))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.jobs.base import End, mark_cancelled, write_proc
 from lib.jobs.profiles import ClusterProfile
+from lib.jobs.script import TASK, array_script
 from lib.runs import Run
 from lib.task import InputError, Phrase
 
@@ -25,18 +27,21 @@ def array_of(run: Run) -> Array:
     return Array(run.folder / FOLDER)
 
 
+def parts_script(folder: Path, command: Sequence[str], parts: Sequence[int], settings: Mapping[str, Any]) -> str:
+    """The batch script that `submit` gives to the cluster for these parts of the prediction in a folder. Raises InputError."""
+    asked = ClusterProfile.parse(settings, "cluster profile")
+    return array_script(folder / FOLDER, folder.name, [*command, "--part", TASK], parts, asked)
+
+
 def submit(run: Run, command: Sequence[str], n_parts: int, left: Sequence[int], settings: Mapping[str, Any]) -> None:
     """Have an array do the parts that are left with `python -m lib <command> --part <number>`.
 
     Raises InputError in Slurm's words where it refuses.
     """
-    from lib.jobs.array import TASK
-
-    array = array_of(run)
+    array, asked = array_of(run), ClusterProfile.parse(settings, "cluster profile")
     if array.tasks():
-        array.resume(list(left))
+        array.resume(list(left), asked)
     else:
-        asked = ClusterProfile.parse(settings, "cluster profile")
         array.submit(run.id, [*command, "--part", TASK], n_parts, asked)
     write_proc(run, ARRAY)
 
@@ -67,9 +72,9 @@ class ArrayExecutor:
         bad = [task for task in array_of(run).tasks() if task.state not in (*BUSY, "done")]
         if not bad:
             return End("lost")
-        told = "{n} tasks of the array did not end well; task {number}: {why}"
-        why = bad[0].reason or Phrase(bad[0].state)
-        return End("failed", Phrase(told, n=len(bad), number=bad[0].number, why=why))
+        told = "{n} tasks of the array did not end well; task {number}: {why} {said}"
+        why, said = bad[0].reason or Phrase(bad[0].state), array_of(run).output(bad[0].number, 1)
+        return End("failed", Phrase(told, n=len(bad), number=bad[0].number, why=why, said=said))
 
     def claim(self, run: Run) -> bool:
         """A task of the array claims nothing: any may do its part at any time."""

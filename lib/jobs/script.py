@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +35,21 @@ def batch_script(
     typed = " ".join('"$SLURM_ARRAY_TASK_ID"'.join(part and shlex.quote(part) for part in word.split(TASK)) for word in words)
     launcher = "" if array else _launcher(profile)
     return "\n".join(["#!/bin/bash", *options, "", *steps, f"exec {launcher}{typed}", ""])
+
+
+def array_script(
+    folder: Path, name: str, command: Sequence[str], numbers: Sequence[int], profile: ClusterProfile, at_once: int = 0
+) -> str:
+    """The script of a job array whose tasks, of these numbers, do `python -m lib command`; 0 `at_once` is as many as can be."""
+    listed = _listed(numbers) + (f"%{at_once}" if at_once else "")
+    words = re.sub(r"[^\w.-]+", "-", name).strip("-")[:60] or "lightbench"
+    return batch_script(folder, words, [sys.executable, "-m", "lib", *command], profile, array=listed)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """As sbatch reads them: 0-7, or 2,5,7."""
+    whole = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]}-{numbers[-1]}" if whole and len(numbers) > 1 else ",".join(map(str, numbers))
 
 
 def _launcher(profile: ClusterProfile) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lib.jobs.base import End, command, mark_cancelled, write_proc
+from lib.jobs.bulk import FOLDER as ARRAY_FOLDER
+from lib.jobs.bulk import array_of, parts_script
 from lib.jobs.cluster import Offers, cluster_name, offers
 from lib.jobs.commands import Unreachable, call, installed
 from lib.jobs.profiles import DEFAULT, ClusterProfile, changed, profile, profiles, save_profile
@@ -101,6 +103,10 @@ class SlurmExecutor:
         """The batch script of a new run of that name; `RUN` stands for its id. Raises InputError."""
         run = Run(checkpoints_dir() / task / "RUN")
         return self.script(run, ClusterProfile.parse(values, "cluster profile"), name=name.strip())
+
+    def preview_parts(self, folder: Path, command: Sequence[str], parts: Sequence[int], values: Mapping[str, Any]) -> str:
+        """The batch script of these parts of the prediction in a folder, which need not exist yet. Raises InputError."""
+        return parts_script(folder, command, parts, values)
 
     # --- the executor -------------------------------------------------------------------------------------------------
     def submit(self, run: Run, resume: bool = False) -> None:
@@ -240,6 +246,8 @@ class SlurmExecutor:
 
     def output(self, run: Run, lines: int = 40) -> str:
         """The end of what the job printed beside the log: errors of the shell, of modules and of Slurm itself."""
+        if (run.folder / ARRAY_FOLDER).is_dir():
+            return array_of(run).last_words(lines)
         job = str((run.proc() or {}).get("job_id", ""))
         parts = [run.log(lines, f"slurm-{job}.{end}") for end in ("out", "err")] if job else []
         return "\n".join(part for part in parts if part)

@@ -23,9 +23,10 @@ from lib.jobs.array import Array
 from lib.jobs.commands import Unreachable
 from lib.jobs.local import detach, find_process, identity
 from lib.jobs.profiles import ClusterProfile
+from lib.jobs.script import array_script
 from lib.jobs.slurm import SETTINGS, own_job
 from lib.runs import Run, checkpoints_dir
-from lib.sweeps import Sweep
+from lib.sweeps import Sweep, sweeps_dir
 from lib.sweeps.study import OWNER, RUN, Trial, load, trials_of
 from lib.task import InputError, Phrase
 
@@ -118,6 +119,20 @@ def _array(sweep: Sweep) -> Array | None:
     return Array(folders[-1]) if folders else None
 
 
+def waits_for(sweep: Sweep) -> str:
+    """Why none of its tasks has a node yet, in Slurm's word or a sentence; empty where that is not so."""
+    array = _array(sweep) if sweep.executor == SLURM else None
+    tasks = array.tasks() if array is not None else ()
+    reasons = [task.reason for task in tasks if task.state == "queued" and task.reason]
+    return reasons[0] if reasons and not any(task.state == "running" for task in tasks) else ""
+
+
+def last_words(sweep: Sweep, lines: int) -> str:
+    """The end of what those who train its trials printed."""
+    array = _array(sweep) if sweep.executor == SLURM else None
+    return array.last_words(lines) if array is not None else sweep.log(lines)
+
+
 def open_runs(sweep: Sweep) -> list[Run]:
     """Runs of trials that have not ended."""
     named = [trial.run_id for trial in trials_of(load(sweep)) if trial.state == "running" and trial.run_id]
@@ -125,6 +140,26 @@ def open_runs(sweep: Sweep) -> list[Run]:
 
 
 # --- start and stop ---------------------------------------------------------------------------------------------------
+def script(sweep: Sweep, settings: ClusterProfile) -> str:
+    """The batch script that `start` would submit next with these settings."""
+    return _script(_next_array(sweep).folder, sweep.task, sweep.id, sweep.name, sweep.plan().workers, settings)
+
+
+def preview(task: str, name: str, workers: int, settings: Mapping[str, Any]) -> str:
+    """The batch script of a new sweep of that name; `SWEEP` stands for its id. Raises InputError."""
+    folder, asked = sweeps_dir() / task / "SWEEP", ClusterProfile.parse(settings, "cluster profile")
+    return _script(folder / "array-1", task, folder.name, name or folder.name, workers, asked)
+
+
+def _script(folder: Path, task: str, sweep_id: str, name: str, workers: int, settings: ClusterProfile) -> str:
+    return array_script(folder, f"{task}-{name}", _command(task, sweep_id), range(workers), settings)
+
+
+def _command(task: str, sweep_id: str) -> list[str]:
+    """What each of its processes does."""
+    return ["sweep", task, "--work", sweep_id]
+
+
 def start(sweep: Sweep) -> None:
     """Train its trials in the background, or those that are left. Raises InputError where it is under way, done or refused."""
     _check_open(sweep)
@@ -143,21 +178,24 @@ def _check_open(sweep: Sweep) -> None:
 
 def _submit(sweep: Sweep) -> None:
     """As a job array with a task for each worker."""
-    before = _array(sweep)
-    number = int(before.folder.name.partition("-")[2]) + 1 if before else 1
-    folder = sweep.folder / f"array-{number}"
+    array, command = _next_array(sweep), _command(sweep.task, sweep.id)
     try:
-        command = ["sweep", sweep.task, "--work", sweep.id]
-        Array(folder).submit(f"{sweep.task}-{sweep.name}", command, sweep.plan().workers, cluster_settings(sweep))
+        array.submit(f"{sweep.task}-{sweep.name}", command, sweep.plan().workers, cluster_settings(sweep))
     except InputError:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(array.folder, ignore_errors=True)
         raise
     write_json(sweep.folder / "proc.json", {"submitted_at": time.time()})
 
 
+def _next_array(sweep: Sweep) -> Array:
+    """The job array that is submitted next."""
+    before = _array(sweep)
+    return Array(sweep.folder / f"array-{int(before.folder.name.partition('-')[2]) + 1 if before else 1}")
+
+
 def _detach(sweep: Sweep) -> None:
     """As a process of its own on this machine."""
-    command = [sys.executable, "-m", "lib", "sweep", sweep.task, "--work", sweep.id]
+    command = [sys.executable, "-m", "lib", *_command(sweep.task, sweep.id)]
     detach(
         command, sweep.folder / "log.txt",
         lambda pid: write_json(sweep.folder / "proc.json", identity(pid) | {"submitted_at": time.time()}),

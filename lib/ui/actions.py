@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from lib.bulk import is_bulk
+from lib.bulk import ask_again, is_bulk, open_parts, part_command, request_of
 from lib.runs import Run, delete, restore
 from lib.ui.cluster import SLURM, cluster_form, log_text, script_box
 from lib.ui.context import PAGE_PATH, Jobs, guard, plain
@@ -55,13 +55,18 @@ def show_asked(jobs: Jobs) -> None:
         st.dialog(t("Cancel this run?"), icon=":material/stop_circle:", on_dismiss=_forget)(_cancel_dialog)(run, jobs)
     elif action == "log":
         st.dialog(t("Log"), width="large", icon=":material/article:", on_dismiss=_forget)(_log_dialog)(run, jobs)
-    elif action == "resume" and run.about().get("executor") == SLURM:
+    elif action == "resume" and _executor(run) == SLURM:
         st.dialog(t("Resume this run?"), width="large", icon=":material/resume:", on_dismiss=_forget)(_resume_dialog)(run, jobs)
     else:
         _forget()
         with guard():
             _do(run, action, jobs)
             st.rerun()
+
+
+def _executor(run: Run) -> str:
+    """Where its next job will compute: a prediction in parts is planned here, wherever the parts are done."""
+    return request_of(run.folder).executor if is_bulk(run.folder) else str(run.about().get("executor") or "")
 
 
 def _forget() -> None:
@@ -120,12 +125,19 @@ def _resume_dialog(run: Run, jobs: Jobs) -> None:
     """On a cluster: what its next job asks for, which may be more than the last one had."""
     with guard():
         slurm = jobs.executors()[SLURM]
-        values = cluster_form(slurm, f"resume-{run.id}", slurm.settings(run))
-        if values is not None:
+        request = request_of(run.folder) if is_bulk(run.folder) else None
+        before = slurm.settings(run) if request is None else slurm.Settings.parse(request.cluster)
+        values = cluster_form(slurm, f"resume-{run.id}", before)
+        if values is not None and request is None:
             script_box(slurm.script(run, slurm.Settings.parse(values)))
+        elif values is not None and request is not None and (left := open_parts(run.folder)):
+            script_box(slurm.preview_parts(run.folder, part_command(request.task, run.folder), left, values))
         if st.button(t("Resume"), type="primary", key="confirm-resume", disabled=values is None) and values is not None:
             _forget()
-            slurm.assign(run, slurm.Settings.parse(values))
+            if request is None:
+                slurm.assign(run, slurm.Settings.parse(values))
+            else:
+                ask_again(run.folder, request, values)
             _do(run, "resume", jobs)
             st.rerun()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from lib.bulk import is_bulk
 from lib.runs import Run
 from lib.task import InputError
 from lib.ui.context import Jobs, plain, show_error
@@ -121,14 +122,14 @@ def place_text(jobs: Jobs, row: Overview) -> str:
     if place.trouble:
         parts.append(t("the cluster does not answer; jobs there go on"))
     elif job.waiting:
-        parts += [_why(job.reason), _start(job.starts_at)]
+        parts += [why(job.reason), _start(job.starts_at)]
     else:
         parts += [plain(job.node), _clock(job.elapsed_s, job.limit_s)]
     return " · ".join(part for part in parts if part)
 
 
-def _why(reason: str) -> str:
-    """Why it waits; a word of Slurm that is not known here is shown as it is."""
+def why(reason: str) -> str:
+    """Why a job waits, from Slurm's word, which is shown as it is where it is not known here."""
     word = next((word for word in REASONS if reason.startswith(word)), None)
     return f"{t(REASONS[word])} ({plain(reason.partition(',')[0])})" if word else plain(reason)
 
@@ -157,5 +158,5 @@ def end_text(jobs: Jobs, row: Overview) -> str:
 
 def log_text(jobs: Jobs, run: Run, lines: int) -> str:
     """The end of a run's log, and what its job on a cluster printed beside it."""
-    printed = jobs.executors()[SLURM].output(run, lines) if run.about().get("executor") == SLURM else ""
+    printed = jobs.executors()[SLURM].output(run, lines) if run.about().get("executor") == SLURM or is_bulk(run.folder) else ""
     return "\n".join(part for part in (run.log(lines), printed) if part)

@@ -23,6 +23,7 @@ import streamlit as st
 
 from lib.runs import Run
 from lib.task import InputError, Task
+from lib.ui.live import bring_plotly
 from lib.ui.words import language, t
 from lib.words import core, spoken
 
@@ -59,6 +60,9 @@ class Jobs(Protocol):
 
     def resume(self, run: Run) -> None:
         """Go on from its last checkpoint."""
+
+    def end(self, run: Run) -> Any:
+        """What became of a run that is not alive and did not end by itself; `reason` is a sentence or empty."""
 
 
 class WorkerLike(Protocol):
@@ -108,6 +112,7 @@ def page_header(title: str, purpose: str, task: Task | None = None) -> None:
     """The page's title and one sentence on what it is for; also the title of the browser's tab."""
     st.set_page_config(page_title=" · ".join([title, *([title_of(task)] if task else []), "Lightbench"]))
     if task is not None:
+        bring_plotly()
         st.caption(f"{task.icon} {title_of(task)}")
     st.title(title, anchor=False)
     st.markdown(f":gray[{purpose}]")

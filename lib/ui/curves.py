@@ -13,7 +13,8 @@ from lib.ui.forms import without_unit
 from lib.ui.words import t
 from lib.words import Say, english
 
-WORDS = {word: word.upper() for word in ("rms", "rmse", "mae", "auc", "ece", "d")} | {"percent": "(%)"}
+WORDS = {word: word.upper() for word in ("rms", "rmse", "mae", "auc", "ece", "d", "f1")}
+WORDS |= {"percent": "(%)", "pp": "(pp)", "r2": "R²"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
 
 
@@ -42,7 +43,8 @@ def overlay(runs: Mapping[str, pd.DataFrame], column: str, title: str, log_y: bo
     fig = figure(height=340, xaxis_title=t("epoch"), yaxis_title=title, hovermode="x unified")
     drawn = {name: metrics for name, metrics in runs.items() if column in metrics and len(metrics)}
     for i, (name, metrics) in enumerate(drawn.items()):
-        fig.add_scatter(x=metrics["epoch"], y=metrics[column], name=name, mode="lines", line_color=COLOURS[i % len(COLOURS)])
+        mode = "lines" if len(metrics) > 1 else "markers"
+        fig.add_scatter(x=metrics["epoch"], y=metrics[column], name=name, mode=mode, line_color=COLOURS[i % len(COLOURS)])
     positive = all(bool((metrics[column] > 0).all()) for metrics in drawn.values())
     return fig.update_yaxes(type="log" if log_y and positive else "linear")
 

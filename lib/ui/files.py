@@ -18,6 +18,7 @@ from typing import Any
 
 import streamlit as st
 
+from lib.drawn import folder_of as masks_of
 from lib.runs import data_dir
 from lib.task import InputError, Task
 from lib.ui.context import plain
@@ -130,8 +131,10 @@ def _folders(root: Path, suffixes: tuple[str, ...]) -> dict[str, int]:
 
 
 def _walk(folder: Path) -> Iterable[Path]:
+    """Files in and below a folder; masks that were drawn here are none of the user's."""
     for parent, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
+        here, drawn = Path(parent).resolve(), masks_of(Path(parent).name).resolve()
+        names[:] = sorted(name for name in names if not name.startswith(".") and here / name != drawn)
         yield from (Path(parent) / name for name in sorted(files))
 
 

@@ -402,7 +402,7 @@ def _log_slider(entry: Entry, key: str) -> float | None:
     if entry.low == 0 and not entry.default > 0:
         options.add(0.0)
     st.session_state[key] = float(st.session_state[key])
-    chosen: float = st.select_slider(entry.label, sorted(options), key=key, help=entry.help, format_func=lambda v: f"{v:.4g}")
+    chosen: float = st.select_slider(entry.label, sorted(options), key=key, help=entry.help, format_func=lambda v: f"{v:.6g}")
     return chosen
 
 

@@ -1,6 +1,7 @@
-"""Figures that are redrawn where they stand, for pages that follow a slider.
+"""Figures that are drawn once, where they come into view, and redrawn where they stand.
 
-`st.plotly_chart` makes a figure that changed anew and draws it three times over, some 0.1 s each; here it is drawn once.
+`st.plotly_chart` makes a figure that changed anew and draws it three times over, some 0.1 s each. It is left where points are
+picked.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+
+from lib.ui.words import t
 
 LIBRARY = "figure-library"
 _figure = st.components.v2.component(
@@ -26,4 +29,4 @@ def bring_plotly() -> None:
 
 def live_figure(spec: str, key: str, config: dict[str, Any]) -> None:
     """A figure as JSON over the width of its column; one of the same key that is there already is redrawn in place."""
-    _figure(key=key, data={"figure": spec, "config": config})
+    _figure(key=key, data={"figure": spec, "config": config, "full": t("Full screen")})

@@ -10,7 +10,7 @@ import streamlit as st
 from lib.task import Panel, Samples, Task
 from lib.ui.compare import compare_section, receive_comparison
 from lib.ui.context import WorkerLike, guard, plain
-from lib.ui.desk import WHOLE_SLOT, Desk, Dressing, Pictures, attempt, desk_of, hold, show_news
+from lib.ui.desk import WHOLE_SLOT, Desk, Dressing, Pictures, attempt, desk_of, show_news
 from lib.ui.draw import draw_section, receive_suggestion
 from lib.ui.finder import found_marks
 from lib.ui.label import label_section, receive_marks
@@ -82,20 +82,19 @@ def _browser(desk: Desk) -> str:
     there = {"Label": bool(desk.task.finders), "Compare finders": bool(desk.task.finders), "Whole run": has_whole(desk.task)}
     modes = [mode for mode in MODES if there.get(mode, True)]
     st.session_state[key] = rows.index(desk.row) + 1
-    hold(desk.key("mode"))
+    st.session_state[desk.key("mode")] = st.session_state.get(desk.key("mode"), modes[0])
 
     def chosen() -> None:
         desk.row = rows[min(max(int(st.session_state[key] or 1), 1), len(rows)) - 1]
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        mode: str = st.segmented_control(
-            t("What to do"), modes, default=modes[0], required=True, key=desk.key("mode"), persist_state="session",
-            format_func=speaking(),
-        )  # fmt: skip
+        mode: str | None = st.segmented_control(
+            t("What to do"), modes, required=True, key=desk.key("mode"), persist_state="session", format_func=speaking()
+        )
         st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), key=key, on_change=chosen, width=150)
         for name, by, icon in ((t("Previous"), -1, ":material/chevron_left:"), (t("Next"), 1, ":material/chevron_right:")):
             st.button(name, key=desk.key(f"step{by}"), icon=icon, on_click=desk.step, args=(by,))
-    return mode
+    return mode or modes[0]
 
 
 def _section(desk: Desk, mode: str) -> Dressing:

@@ -1,4 +1,4 @@
-"""Figures over all samples of the Clean page, drawn one at a time; points in them can be picked."""
+"""Figures over all samples of the Clean page, drawn one at a time; points and rows of tables in them can be picked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
@@ -41,6 +42,8 @@ def show_overview(task: Task, views: Sequence[View], key: str, turn: int, made: 
         picked = _picked(panel.content, f"{key}-{chosen}-{turn}")
         st.caption(panel.explanation)
         return picked
+    if isinstance(panel.content, pd.DataFrame) and panel.behind:
+        return _ticked(panel, f"{key}-{chosen}-{turn}")
     show_panel(replace(panel, title=""), f"{key}-{panel.key}")
     _carried(task, view, values, key)
     return []
@@ -93,3 +96,16 @@ def _picked(figure: go.Figure, key: str) -> list[int]:
         config={"displaylogo": False},
     )  # fmt: skip
     return sorted(set(numbers_of(event["selection"]["points"])))
+
+
+def _ticked(panel: Panel, key: str) -> list[int]:
+    """The table with rows to tick; numbers of the samples behind those that are ticked or have a cell pressed."""
+    event: Any = st.dataframe(
+        panel.content, width="stretch", height="content", hide_index=True, key=key, placeholder="–", on_select="rerun",
+        selection_mode=("multi-row", "single-cell"),
+    )  # fmt: skip
+    chosen = event["selection"]
+    places = [*chosen["rows"], *(int(cell[0]) for cell in chosen["cells"])]
+    hint = t("Press a row to look at its sample; tick several at their left edge to keep or drop them together.")
+    st.caption(f"{panel.explanation} :material/touch_app: {hint}")
+    return list(dict.fromkeys(number for place in places if place < len(panel.behind) for number in panel.behind[place]))

@@ -13,7 +13,7 @@ from lib import player
 from lib.figures import themed, themed_json
 from lib.task import Film, Panel, Picture
 from lib.ui.context import guard, plain, theme
-from lib.ui.live import bring_plotly, live_figure
+from lib.ui.live import live_figure
 from lib.ui.words import speaking, t
 
 # Plotly's own menu: download as SVG, for papers; the logo and the selection tools only take room.
@@ -29,13 +29,9 @@ CELL, MOST_LINES = 60, 60  # characters that fit into a cell; rows of a table th
 PAGE_FONT = "'Source Sans', Inter, system-ui, sans-serif"  # the font that Streamlit brings along
 
 
-def show_figure(figure: go.Figure, key: str, *, live: bool = False) -> None:
-    """One figure over the width of its column; a `live` one is redrawn in place."""
-    if live:
-        live_figure(themed_json(figure, theme(), font={"family": PAGE_FONT}, uirevision=key), key, PLOTLY_MENU)
-    else:
-        drawn = themed(figure, theme()).update_layout(font_family=PAGE_FONT)
-        st.plotly_chart(drawn, theme=None, width="stretch", key=key, config=PLOTLY_MENU)
+def show_figure(figure: go.Figure, key: str) -> None:
+    """One figure over the width of its column; one that changes is redrawn in place and keeps what the reader zoomed."""
+    live_figure(themed_json(figure, theme(), font={"family": PAGE_FONT}, uirevision=key), key, PLOTLY_MENU)
 
 
 def show_film(film: Film, key: str) -> None:
@@ -43,7 +39,7 @@ def show_film(film: Film, key: str) -> None:
     _player(key=key, data=player.told(film, speaking()))
 
 
-def show_panel(panel: Panel, key: str, behind: SamplesBehind | None = None, *, live: bool = False) -> None:
+def show_panel(panel: Panel, key: str, behind: SamplesBehind | None = None) -> None:
     """One panel: its title, its content, what it tells; with `behind`, a reader can pick the samples behind a row or point."""
     if panel.title:
         st.markdown(f"##### {panel.title}")
@@ -51,7 +47,7 @@ def show_panel(panel: Panel, key: str, behind: SamplesBehind | None = None, *, l
         _show_pickable(panel, key, behind)
         return
     if isinstance(panel.content, go.Figure):
-        show_figure(panel.content, key, live=live)
+        show_figure(panel.content, key)
     elif isinstance(panel.content, Picture):
         st.image(panel.content.png, width="stretch")
     elif isinstance(panel.content, Film):
@@ -114,31 +110,26 @@ def numbers_of(points: Sequence[Mapping[str, Any]]) -> list[int]:
     return found
 
 
-def show_panels(
-    panels: Sequence[Panel], key: str, columns: int = 2, behind: SamplesBehind | None = None, *, live: bool = False
-) -> None:
+def show_panels(panels: Sequence[Panel], key: str, columns: int = 2, behind: SamplesBehind | None = None) -> None:
     """Panels in a grid, `columns` side by side; a wide one takes the whole row. `key` must be unique on the page.
 
-    `live` is for panels that follow a slider: their figures are redrawn in place.
     A panel that cannot be drawn shows its own sentence and leaves the others alone.
     """
     row: list[Panel] = []
     for panel in [*panels, None]:
         if row and (panel is None or panel.wide or len(row) == columns):
-            _show_row(row, key, columns, behind, live)
+            _show_row(row, key, columns, behind)
             row = []
         if panel is not None and panel.wide:
-            _show_row([panel], key, 1, behind, live)
+            _show_row([panel], key, 1, behind)
         elif panel is not None:
             row.append(panel)
-    if live and any(isinstance(panel.content, go.Figure) for panel in panels):
-        bring_plotly()
 
 
-def _show_row(row: Sequence[Panel], key: str, columns: int, behind: SamplesBehind | None, live: bool) -> None:
+def _show_row(row: Sequence[Panel], key: str, columns: int, behind: SamplesBehind | None) -> None:
     for panel, column in zip(row, st.columns(columns, gap="medium"), strict=False):
         with column, guard():
-            show_panel(panel, f"{key}-{panel.key}", behind, live=live)
+            show_panel(panel, f"{key}-{panel.key}", behind)
 
 
 def _room(table: pd.DataFrame) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from lib.bulk import Request
 from lib.runs import Run
 from lib.task import Task
 from lib.ui.actions import ask, run_actions
+from lib.ui.cluster import SLURM, cluster_form, script_box
 from lib.ui.context import Jobs, core_page, guard, plain, title_of
 from lib.ui.files import FOLDER, Chosen, counted, folders, zip_files
 from lib.ui.rundata import Overview, overview
 from lib.ui.theme import duration, state_badge
-from lib.ui.words import t
-from lib.words import english, spoken
+from lib.ui.train import executor_choice
+from lib.ui.words import language, speaking, t
+from lib.words import core, english, spoken
 
 EVERY_S = 2
 PER_PAGE = 8
@@ -40,19 +42,37 @@ def offer(task: Task, model: Run, chosen: Chosen | None, acquisition: Mapping[st
         "you can close the browser, and an interruption costs one part at most.", files=counted(n),
     )  # fmt: skip
     st.info(text, icon=":material/stacks:")
-    if st.button(t("Predict in the background"), key=f"{task.name}-predict-bulk", icon=":material/stacks:"):
-        _start(task, model, chosen, acquisition, jobs)
+    executor = executor_choice(jobs, f"{task.name}-predict-executor")
+    cluster = _cluster(task, jobs, bulk.parts_for(n)) if executor == SLURM else {}
+    ready = executor is not None and cluster is not None
+    pressed = st.button(
+        t("Predict in the background"), key=f"{task.name}-predict-bulk", icon=":material/stacks:", disabled=not ready
+    )
+    if pressed and executor is not None and cluster is not None:
+        _start(task, model, chosen, acquisition, jobs, executor, cluster)
     if started := st.session_state.get(f"{task.name}-predict-bulk-started"):
         st.success(t("Started: {name}. The Jobs page shows how far it is, and has the result.", name=plain(started)))
         st.page_link(core_page("jobs"))
 
 
-def _start(task: Task, model: Run, chosen: Chosen, acquisition: Mapping[str, Any], jobs: Jobs) -> None:
+def _cluster(task: Task, jobs: Jobs, n_parts: int) -> dict[str, Any] | None:
+    """What to ask the cluster for, and the script of the job array that asks; None while a value is wrong."""
+    slurm = jobs.executors()[SLURM]
+    values = cluster_form(slurm, "predict-cluster")
+    if values is not None:
+        folder = bulk.predictions_dir() / task.name / "PREDICTION"
+        script_box(slurm.preview_parts(folder, bulk.part_command(task.name, folder), range(n_parts), values))
+    return values
+
+
+def _start(
+    task: Task, model: Run, chosen: Chosen, acquisition: Mapping[str, Any], jobs: Jobs, executor: str, cluster: dict[str, Any]
+) -> None:
     source = chosen.take()
     request = Request(
         task=task.name, model=f"{model.task}/{model.id}", inputs=tuple((str(path), name) for path, name in source.files),
         acquisition=dict(acquisition), parts=bulk.parts_for(len(source.files)), language=task.language,
-        browser=True,
+        browser=True, executor=executor, cluster=cluster,
     )  # fmt: skip
     name = f"{source.label} · {counted(len(source.files))}"
     jobs.start(bulk.create(bulk.new_folder(task.name), request, name), keep=True)
@@ -72,7 +92,8 @@ def list_predictions(tasks: Sequence[Task], jobs: Jobs) -> None:
 
 
 def _row(run: Run, jobs: Jobs) -> Overview:
-    return replace(overview(run, jobs), status=bulk.status_of(run))
+    row = overview(run, jobs)
+    return replace(row, status=bulk.status_of(run), executor=str(row.config.get("executor", row.executor)))
 
 
 def _list(tasks: Mapping[str, Task], jobs: Jobs) -> None:
@@ -81,12 +102,12 @@ def _list(tasks: Mapping[str, Task], jobs: Jobs) -> None:
         pages = -(-len(found) // PER_PAGE)
         page = min(pages, st.session_state.get("bulk-page", 1)) if pages > 1 else 1
         for run in found[(page - 1) * PER_PAGE : page * PER_PAGE]:
-            _show(_row(run, jobs), tasks)
+            _show(_row(run, jobs), tasks, jobs)
         if pages > 1:
             st.pagination(pages, key="bulk-page")
 
 
-def _show(row: Overview, tasks: Mapping[str, Task]) -> None:
+def _show(row: Overview, tasks: Mapping[str, Task], jobs: Jobs) -> None:
     task, folder = tasks.get(row.run.task), row.run.folder
     cells = st.columns(WIDTHS, vertical_alignment="center")
     cells[0].markdown(f"{plain(row.name)}  \n:gray[:small[{title_of(task) if task else plain(row.run.task)}]]")
@@ -96,6 +117,8 @@ def _show(row: Overview, tasks: Mapping[str, Task]) -> None:
         st.progress(row.status.progress, text=_progress(row))
         if row.status.reason and row.state != "done":
             st.caption(plain(spoken(row.status.why, task.say if task else english, task.tell if task else english)))
+        elif not row.active and not row.status.finished:
+            st.caption(plain(spoken(jobs.end(row.run).reason, speaking(), core(language()))))
     cells[3].markdown(f":gray[:small[{row.executor}  \n{row.age}]]")
     with cells[4], st.container(horizontal=True, gap="small", horizontal_alignment="right"):
         if row.state == "done":

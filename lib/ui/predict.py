@@ -31,6 +31,7 @@ from lib.words import LANGUAGES, Language
 
 TEXT = ("file", "sample", "predicted", "prediction_set", "decision", "note")  # columns that are text even where they hold digits
 STYLED_ROWS = 2000
+MOST_BEHIND = 32  # samples that are shown at once behind a row or point
 TINTS = {"failed": "background-color: rgba(213, 94, 0, 0.18)", "outside": "background-color: rgba(197, 138, 0, 0.20)"}
 
 
@@ -73,7 +74,7 @@ def predict_page(task: Task, worker: WorkerLike, jobs: Jobs) -> None:
         offer(task, run, chosen, acquisition, jobs)
     with guard():
         if finished(_work_key(task), lambda value: _keep(task, value)):
-            _show(task)
+            _show(task, worker)
 
 
 def acquisition_form(task: Task, offers: Choices) -> dict[str, Any] | None:
@@ -227,7 +228,7 @@ def _keep(task: Task, value: dict[str, Any]) -> None:
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------
-def _show(task: Task) -> None:
+def _show(task: Task, worker: WorkerLike) -> None:
     outcome: Outcome | None = st.session_state.get(f"{task.name}-predict-outcome")
     if outcome is None:
         empty_state(t("Choose files and press **Predict**, or press **Try it with a sample** to see what comes out."))
@@ -260,7 +261,7 @@ def _show(task: Task) -> None:
         )  # fmt: skip
         st.warning(text, icon=":material/warning:")
     _downloads(task, outcome)
-    behind = partial(samples_behind, task, outcome)
+    behind = partial(samples_behind, task, worker, outcome)
     if len(outcome.table) > 1 or good.empty:
         _table(task, outcome.table, behind)
     if len(good):
@@ -271,13 +272,21 @@ def _show(task: Task) -> None:
     show_command(outcome.command)
 
 
-def samples_behind(task: Task, outcome: Outcome, numbers: Sequence[int]) -> list[Panel]:
-    """What samples look like, by their number among the rows that were predicted; empty where they are not kept."""
-    folder = Path(outcome.folder.name) / "samples"
-    if not folder.is_dir():
+def samples_behind(task: Task, worker: WorkerLike, outcome: Outcome, numbers: Sequence[int]) -> list[Panel]:
+    """What samples look like, by their number among the rows that were predicted; empty where they are not kept.
+
+    Where a task can tell why the model says so of a sample, the worker works that out now, for these few.
+    """
+    folder, some = Path(outcome.folder.name), list(numbers)[:MOST_BEHIND]
+    if not (folder / "samples").is_dir():
         return []
+    samples = Samples.load(folder / "samples").take(some)
+    if type(task).explain is not Task.explain:
+        payload = {"task": task.name, "run": outcome.run.id, "folder": str(folder), "rows": some, "language": task.language}
+        with st.spinner(t("Looking where the model looked …")):
+            samples = samples.with_columns(**worker.request("explain", payload)["columns"])
     predicted = outcome.table[states(outcome.table) != "failed"].reset_index(drop=True)
-    return task.knowing(outcome.run.facts()).behind_panels(predicted.iloc[list(numbers)], Samples.load(folder).take(numbers))
+    return task.knowing(outcome.run.facts()).behind_panels(predicted.iloc[some], samples)
 
 
 def _headline(task: Task, row: pd.Series) -> None:

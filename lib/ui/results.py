@@ -185,7 +185,7 @@ def _metrics(task: Task, metrics: Sequence[Mapping[str, Any]]) -> None:
 
 def metrics_table(task: Task, metrics: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Figures of merit with their 95 % intervals, one row each."""
-    rows = [(task.say(m["name"]), m["value"], m["low"], m["high"], m["unit"]) for m in metrics]
+    rows = [(words(m["name"], m["unit"], task.say), m["value"], m["low"], m["high"], m["unit"]) for m in metrics]
     return pd.DataFrame(rows, columns=[t("figure of merit"), t("value"), t("95 % low"), t("95 % high"), t("unit")])
 
 

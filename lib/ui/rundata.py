@@ -111,9 +111,18 @@ def differing(rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> li
     return [n for n in names if n not in set(ignore) and len({repr(row.config.get(n)) for row in rows}) > 1]
 
 
-def seconds_per_sample(rows: Sequence[Overview], training: type[TrainConfig], model: str) -> tuple[float, float, Overview] | None:
-    """(seconds per sample in an epoch of full effort, samples per epoch, run) of the newest run of that model, own ones first."""
-    for row in sorted((row for row in rows if row.config.get("model") == model), key=lambda row: row.run.shipped):
+def seconds_per_sample(
+    rows: Sequence[Overview], training: type[TrainConfig], values: Mapping[str, Any]
+) -> tuple[float, float, Overview] | None:
+    """(seconds per sample in an epoch of full effort, samples per epoch, run) of the newest run like these settings.
+
+    Like them is a run of the same model that learnt from labels too, or did not either; own ones go first.
+    """
+    alike = [
+        row for row in rows
+        if row.config.get("model") == values["model"] and bool(row.config.get("labels")) == bool(values.get("labels"))
+    ]  # fmt: skip
+    for row in sorted(alike, key=lambda row: row.run.shipped):
         metrics = metrics_of(row.run)
         samples = row.status.steps_per_epoch * int(row.config.get("batch_size", 0))
         if samples and "seconds" in metrics and len(metrics):

@@ -52,7 +52,7 @@ def _workbench(task: Task) -> None:
                 st.info(text, icon=":material/arrow_back:")
                 return
             config = task.Simulation.parse(values)
-            show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels", live=True)
+            show_panels(_panels(task, config, seed), f"{task.name}-simulate-panels")
             _slow_panels(task, config)
         with left:
             _take_away(task, config, seed)
@@ -105,7 +105,7 @@ def _slow_panels(task: Task, config: Config) -> None:
         if made[number].wide:
             cells = [st.container()]
         with (cells := cells or list(st.columns(2, gap="medium"))).pop(0), guard():
-            show_panel(made[number], f"{task.name}-simulate-slow-{made[number].key}", live=True)
+            show_panel(made[number], f"{task.name}-simulate-slow-{made[number].key}")
 
 
 # --- taking away -----------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import streamlit as st
 from lib.sweeps import Sweep, launch, list_sweeps
 from lib.sweeps.study import Trial
 from lib.task import Task
+from lib.ui.cluster import SLURM, script_box, why
 from lib.ui.context import Jobs, empty_state, go_to, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import words
 from lib.ui.panels import show_figure
 from lib.ui.rundata import ACTIVE, overview, overviews
+from lib.ui.sweep_actions import show_asked_of_sweep, show_undo_of_sweep, sweep_buttons
 from lib.ui.sweep_form import choices_of, new_sweep, vary_text
 from lib.ui.sweep_views import (
     ENOUGH,
@@ -29,7 +31,6 @@ from lib.ui.theme import number, state_badge
 from lib.ui.words import t
 
 EVERY_S = 3
-ASKED = "asked-of-sweep"  # session: folder of the sweep that is to be stopped, until it is confirmed or refused
 
 
 def sweep_page(task: Task, jobs: Jobs) -> None:
@@ -41,11 +42,12 @@ def sweep_page(task: Task, jobs: Jobs) -> None:
         new_sweep(task, jobs, overviews(jobs, task.name))
     with right, guard():
         _sweeps(task, jobs)
-    _show_asked()
+    show_asked_of_sweep(jobs)
 
 
 def _sweeps(task: Task, jobs: Jobs) -> None:
     st.subheader(t("Sweeps"), anchor=False)
+    show_undo_of_sweep(task.name)
     known = {sweep.id: sweep for sweep in list_sweeps(task.name)}
     linked = query("sweep")
     if linked and linked not in known:
@@ -89,12 +91,12 @@ def _live(task: Task, jobs: Jobs, sweep: Sweep, active: bool) -> None:
             return
         key = sweep.id
         st.markdown(f"##### {t('History')}")
-        show_figure(history(study, task, sweep).update_layout(uirevision=key), f"history-{key}")
+        show_figure(history(study, task, sweep), f"history-{key}")
         if len(sweep.plan().vary) > 1:
             st.markdown(f"##### {t('Parallel coordinates')}")
-            show_figure(parallel(study, task, sweep).update_layout(uirevision=key), f"parallel-{key}")
+            show_figure(parallel(study, task, sweep), f"parallel-{key}")
         st.markdown(f"##### {t('Slice')}")
-        show_figure(slices(study, task, sweep).update_layout(uirevision=key), f"slice-{key}")
+        show_figure(slices(study, task, sweep), f"slice-{key}")
         if done >= ENOUGH_FOR_IMPORTANCE and len(sweep.plan().vary) > 1:
             st.markdown(f"##### {t('Importance of each setting')}")
             with guard():
@@ -114,7 +116,10 @@ def _facts(task: Task, sweep: Sweep, trials: Sequence[Trial], state: str) -> Non
     if state == "lost":
         text = t("Whoever trained its trials is gone without a word. Resume goes on, and loses no finished epoch.")
         st.warning(text, icon=":material/link_off:")
-    if not trials and state == "lost" and (log := sweep.log(20)):
+    if state == "queued" and (waiting := launch.waits_for(sweep)):
+        st.caption(f":material/dns: {why(waiting)}")
+    begun = any(trial.run_id for trial in trials)
+    if not begun and state == "lost" and (log := launch.last_words(sweep, 20)):
         st.code(log, language=None, wrap_lines=True)
     best = launch.best_of(sweep, list(trials))
     cells = st.columns(4)
@@ -129,21 +134,15 @@ def _actions(task: Task, jobs: Jobs, sweep: Sweep, trials: Sequence[Trial], stat
     """What can be done now, and the best run."""
     best = launch.best_of(sweep, list(trials))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        if state in ACTIVE and st.button(t("Stop"), icon=":material/stop_circle:", key="stop-sweep"):
-            st.session_state[ASKED] = sweep.id
-            st.rerun()
-        if state in ("cancelled", "lost") and st.button(t("Resume"), icon=":material/resume:", key="resume-sweep"):
-            launch.start(sweep)
-            st.toast(t("Resumed {name}", name=plain(sweep.name)), icon=":material/resume:")
-            st.rerun()
+        sweep_buttons(sweep, state)
         if best is not None:
             row = overview(launch.run_of(sweep, best), jobs)
             stage_link(task.name, "results", t("Best run: {name}", name=plain(row.name)), run=row.run.id)
     if best is not None and launch.run_of(sweep, best).folder.exists():
-        _longer(task, sweep, best)
+        _longer(task, jobs, sweep, best)
 
 
-def _longer(task: Task, sweep: Sweep, best: Trial) -> None:
+def _longer(task: Task, jobs: Jobs, sweep: Sweep, best: Trial) -> None:
     """More epochs for the best."""
     run = launch.run_of(sweep, best)
     epochs = run.status().epoch
@@ -152,6 +151,9 @@ def _longer(task: Task, sweep: Sweep, best: Trial) -> None:
                  "that had ended it.", n=epochs)  # fmt: skip
         st.caption(text)
         wanted = int(st.number_input(t("Epochs in all"), epochs + 1, 10_000, min(10_000, 3 * epochs), key=f"longer-{sweep.id}"))
+        if sweep.executor == SLURM:
+            slurm = jobs.executors()[SLURM]
+            script_box(slurm.preview(task.name, slurm.settings(run).model_dump(), f"{run.name}, {wanted}"))
         if st.button(t("Train"), type="primary", key="longer-start"):
             new = launch.longer(run, wanted)
             go_to(task.name, "train", run=new.id)
@@ -180,33 +182,3 @@ def _table(task: Task, jobs: Jobs, sweep: Sweep, trials: Sequence[Trial]) -> Non
                 stage_link(task.name, "results", t("Result sheet"), run=row.run.id)
     elif trial.run_id:
         st.caption(t("Its run was deleted."))
-
-
-# --- stopping, asked first --------------------------------------------------------------------------------------------
-def _show_asked() -> None:
-    asked = st.session_state.get(ASKED)
-    if asked and asked == query("sweep"):
-        st.dialog(t("Stop this sweep?"), icon=":material/stop_circle:", on_dismiss=_forget)(_stop_dialog)(asked)
-    else:
-        _forget()
-
-
-def _forget() -> None:
-    st.session_state.pop(ASKED, None)
-
-
-def _stop_dialog(sweep_id: str) -> None:
-    with guard():
-        (sweep,) = [one for one in list_sweeps() if one.id == sweep_id]
-        text = t("The trials of **{name}** that train now stop. Nothing that was trained is lost; Resume goes on.",
-                 name=plain(sweep.name))  # fmt: skip
-        st.markdown(text)
-        with st.container(horizontal=True):
-            if st.button(t("Stop it"), type="primary", key="confirm-stop-sweep"):
-                _forget()
-                with st.spinner(t("Stopping every process of the sweep…")):
-                    launch.stop(sweep)
-                st.rerun()
-            if st.button(t("Keep running"), key="refuse-stop-sweep"):
-                _forget()
-                st.rerun()

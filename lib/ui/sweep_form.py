@@ -11,7 +11,7 @@ import streamlit as st
 from lib import sweeps
 from lib.sweeps import SINGLE, Plan, Range, Sweep, Values, launch, space
 from lib.task import InputError, Task, TrainConfig
-from lib.ui.cluster import SLURM, cluster_form
+from lib.ui.cluster import SLURM, cluster_form, script_box
 from lib.ui.context import Jobs, plain, set_query, show_error
 from lib.ui.forms import Entry, spoken
 from lib.ui.rundata import Overview
@@ -48,7 +48,7 @@ def new_sweep(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
         asked = _plan(task, key, config)
         executor = executor_choice(jobs, f"{key}-executor")
     with place:
-        cluster = cluster_form(jobs.executors()[SLURM], f"{key}-cluster") if executor == SLURM else {}
+        cluster = _cluster(task, jobs, f"{key}-cluster", name or "", asked) if executor == SLURM else {}
     with start:
         ready = config is not None and asked is not None and executor is not None and cluster is not None
         label = t("Start {n} trials", n=asked[1]) if asked else t("Start the sweep")
@@ -57,6 +57,14 @@ def new_sweep(task: Task, jobs: Jobs, rows: Sequence[Overview]) -> None:
         )
     if pressed and config is not None and asked is not None and executor is not None:
         _start(task, jobs, config, asked[0], (name or "").strip(), executor, cluster)
+
+
+def _cluster(task: Task, jobs: Jobs, key: str, name: str, asked: tuple[Plan, int] | None) -> dict[str, Any] | None:
+    """What to ask the cluster for, and the script of the job array that asks; None while a value is wrong."""
+    values = cluster_form(jobs.executors()[SLURM], key)
+    if values is not None and asked is not None:
+        script_box(launch.preview(task.name, name.strip(), asked[0].workers, values))
+    return values
 
 
 def _start(

@@ -24,11 +24,12 @@ STATES: dict[str, tuple[Colour, str]] = {  # state: colour and icon of its badge
 
 
 def set_look() -> None:
-    """Page settings and logo; `About` also keeps the menu with the choice between light and dark."""
+    """Page settings, logo and narrow windows; `About` also keeps the menu with the choice between light and dark."""
     about = t("Simulate, clean, train, review and predict for scientific measurements, on your own machine. Nothing leaves it.")
     menu: Any = {"About": f"### Lightbench {__version__}\n{about}"}
     st.set_page_config("Lightbench", str(FOLDER / "mark.svg"), layout="wide", menu_items=menu)
     st.logo(str(FOLDER / "logo.svg"), size="large", icon_image=str(FOLDER / "mark.svg"))
+    st.html(FOLDER / "narrow.css")
 
 
 def state_badge(state: str) -> None:

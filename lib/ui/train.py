@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from lib.drawn import folder_of as masks_of
+from lib.drawn import names as drawn_masks
 from lib.labels import names as label_sets
 from lib.runs import Run, create, sets
 from lib.task import Panel, Task
@@ -78,6 +78,8 @@ def settings_form(task: Task, rows: Sequence[Overview]) -> dict[str, Any] | None
         _take_linked_set(key)
     if "labels" in task.Training.model_fields:
         offered |= {"labels": ["", *label_sets(task.name)], "data": _label_folders(task, offered["data"])}
+    if "mask" in task.Training.model_fields:
+        offered |= {"mask": ["", *drawn_masks(task.name)]}
     return config_form(
         task.Training, key, task.training_presets, columns=2, first_preset=True,
         folded=("optimiser", "compute"), choices=offered, subject=t("training settings"),
@@ -134,10 +136,10 @@ def _take_linked_set(key: str) -> None:
 
 
 def _label_folders(task: Task, kept_sets: Sequence[str]) -> list[str]:
-    """The kept sets, then the other folders under the task's data with files of it; drawn masks are no frames."""
+    """The kept sets, then the other folders under the task's data with files of it."""
     own = f"{task.name}/"
     there = [name.removeprefix(own) for name in folders(task) if name.startswith(own)]
-    return list(dict.fromkeys([*kept_sets, *(name for name in there if name != masks_of(task.name).name)]))
+    return list(dict.fromkeys([*kept_sets, *there]))
 
 
 def executor_choice(jobs: Jobs, key: str) -> str | None:
@@ -161,11 +163,12 @@ def executor_choice(jobs: Jobs, key: str) -> str | None:
 
 def _estimate(task: Task, rows: Sequence[Overview], values: dict[str, Any]) -> str:
     """How long it will take, from the seconds that an earlier run of the same model took per sample."""
-    measured = seconds_per_sample(rows, task.Training, values["model"])
+    measured = seconds_per_sample(rows, task.Training, values)
     if measured is None:
         return t("No earlier run of this model to estimate the time from; after the first epoch the page shows the time left.")
     seconds, samples, row = measured
-    per_epoch = next((float(value) for name, value in values.items() if name.endswith("_per_epoch")), samples)
+    told = (float(value) for name, value in values.items() if name.endswith("_per_epoch") and not values.get("labels"))
+    per_epoch = next(told, samples)  # how many are labelled nobody types
     config = task.Training.parse(values)
     total = duration(seconds * per_epoch * sum(config.effort(epoch) for epoch in range(config.epochs)))
     pace = float(f"{1e3 * seconds:.2g}")
@@ -237,7 +240,7 @@ def _facts(task: Task, row: Overview, jobs: Jobs) -> None:
     last = status.finished_at or status.heartbeat_at
     cells[2].metric(t("Took") if not row.active else t("Running for"), _span(status.started_at, last))
     where = t("epoch {n}", n=status.best_epoch) if status.best_epoch is not None else None
-    best = t("Best {value}", value=words(status.metric, status.unit, task.say))
+    best = t("Best {value}", value=words(status.metric or task.monitor.name, status.unit or task.monitor.unit, task.say))
     cells[3].metric(best, row.best, where, delta_color="off", delta_arrow="off")
 
 
@@ -254,8 +257,8 @@ def _curves(task: Task, row: Overview) -> None:
     log_y = st.toggle(t("Log loss axis"), key=f"log-axis-{row.run.id}")
     figures = {"loss": loss_curves(metrics, row.status, log_y), "monitor": monitor_curve(metrics, row.status, task.say)}
     for cell, (name, fig) in zip(st.columns(2), figures.items(), strict=True):
-        with cell:  # uirevision keeps the reader's zoom while new epochs come in
-            show_figure(fig.update_layout(uirevision=row.run.id), f"{name}-{row.run.id}")
+        with cell:
+            show_figure(fig, f"{name}-{row.run.id}")
 
 
 def _actions(row: Overview) -> None:

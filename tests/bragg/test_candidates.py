@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,15 @@ def test_two_spots_beside_each_other_stay_two() -> None:
 
 def test_blank_frames_have_few_candidates() -> None:
     assert len(candidates.find(frame(noise()))) < 15
+
+
+def test_the_direct_beam_is_no_candidate_where_its_place_is_known() -> None:
+    """It is the strongest light of a frame whose beam stop leaks; the first reflection may stand one spacing beside it."""
+    given = frame(noise() + spot(50, 60, 40_000) + spot(50, 68, 2000))
+    known = replace(given, geometry=Geometry.flat(SHAPE, (46.5, 58.0)))  # centres are rarely right to the pixel
+    assert candidates.find(given).table.loc[0, ["row_px", "column_px"]].tolist() == [50, 60]
+    assert candidates.find(known).table.loc[0, ["row_px", "column_px"]].tolist() == [50, 68]
+    np.testing.assert_array_equal(known.geometry.at_beam(np.array([46, 46, 46]), np.array([52, 53, 64])), [False, True, False])
 
 
 def test_masked_pixels_are_never_candidates() -> None:

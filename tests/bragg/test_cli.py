@@ -31,6 +31,9 @@ def test_every_broken_file_is_named_and_good_frames_are_predicted(
     kept = table[table["n_peaks"].notna()]
     assert kept["file"].unique().tolist() == [good.name] and kept["frame"].tolist() == [0, 1, 2]
     assert table.loc[table["n_peaks"].isna(), "note"].str.startswith("error: ").all()
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=str)
+    assert written["frame"].dropna().tolist() == ["0", "1", "2"], "what is counted stays whole numbers beside empty cells"
+    assert written["n_peaks"].dropna().str.fullmatch(r"\d+").all()
     assert (tmp_path / "out" / "peaks.cxi").exists() and not list((tmp_path / "out").glob("*.part"))
 
 

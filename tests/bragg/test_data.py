@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import labels
+from lib import drawn, labels
 from lib.task import InputError
 from lib.tasks.bragg import data, simulate, write
 from lib.tasks.bragg.config import Simulation
@@ -50,6 +50,14 @@ def test_labelled_frames_are_dealt_once_and_their_marks_are_peaks(labelled: pd.D
     assert set(seen) <= set(range(FRAMES))  # the frame that nobody looked at is never learnt from
 
 
+def test_even_the_fewest_labelled_frames_choose_a_threshold(labelled: pd.DataFrame) -> None:
+    mine = labels.folder_of("bragg") / "mine"
+    for row in range(data.FEWEST_LABELLED, FRAMES):
+        labels.change(mine, [labels.Change(("frames.cxi", row), done=False)])
+    sizes = data.labelled_by_hand(Training(labels="mine", data="run")).sizes
+    assert sizes == {"train": 5, "validation": 2, "calibration": 1, "test": 2}
+
+
 def test_too_few_labels_are_refused_with_what_to_do(labelled: pd.DataFrame) -> None:
     labels.create("bragg", "empty")
     with pytest.raises(InputError, match="at least 10"):
@@ -78,3 +86,28 @@ def test_turning_keeps_what_is_known() -> None:
     np.testing.assert_array_equal(once.table["is_peak"], again.table["is_peak"])
     np.testing.assert_allclose(once.inputs["patch"].sum((2, 3)), again.inputs["patch"].sum((2, 3)), rtol=1e-3, atol=1e-2)
     assert not np.array_equal(once.inputs["patch"], again.inputs["patch"])
+
+
+def test_a_drawn_mask_hides_candidates_and_labels_of_labelled_frames(labelled: pd.DataFrame) -> None:
+    good = np.ones((128, 128), bool)
+    good[:, :64] = False
+    drawn.save("bragg", "left half", good)
+    with pytest.raises(InputError, match="mask needs labels"):
+        Training.parse({"mask": "left half.h5"})
+    whole, right = (data.labelled_by_hand(Training(labels="mine", data="run", mask=mask)) for mask in ("", "left half.h5"))
+    parts = ("validation", "calibration", "test")
+    before, after = (
+        pd.concat([made.batch(part, 0, n).table for part in parts for n in range(made.batches(part))]) for made in (whole, right)
+    )
+    assert before["is_peak"].sum() > after["is_peak"].sum() > 0
+    assert (before["x_px"] < 60).any() and (after.loc[after["proposed"], "column_px"] >= 64).all()
+    missed = after[after["is_peak"] & ~after["proposed"]]
+    assert (missed["true_x_px"] >= 63.5).all(), "what was marked under the mask is not missed"
+
+
+def test_a_mask_that_is_not_there_or_of_other_frames_is_named(labelled: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="gone"):
+        data.labelled_by_hand(Training(labels="mine", data="run", mask="gone.h5"))
+    drawn.save("bragg", "small", np.ones((64, 64), bool))
+    with pytest.raises(InputError, match=r"64 × 64"):
+        data.labelled_by_hand(Training(labels="mine", data="run", mask="small.h5"))

@@ -163,6 +163,8 @@ def test_weak_spots_of_a_simulated_run_may_be_found_and_need_not() -> None:
     assert looks.compare(found[:1], wanted)["f1"] == 1.0
     by_hand = looks.compare(found, wanted[["y_px", "x_px"]])
     assert (by_hand["n_common"], by_hand["n_only_found"], by_hand["n_only_wanted"]) == (2, 1, 1), "labels by hand all count"
+    shown = [looking_for["y_px"].tolist() for looking_for in map(TASK.marks_to_find, (wanted, wanted[["y_px", "x_px"]]))]
+    assert shown == [[10.0], [10.0, 20.0, 30.0]], "a comparison circles what has to be found"
 
 
 def test_the_sample_that_ships_has_its_truth_and_finders_agree_with_it() -> None:

@@ -17,3 +17,5 @@ def test_spots_marked_by_hand_are_not_sorted_by_a_strength_that_nobody_knows() -
     assert simulated - set(panels) == {"snr"}
     table = panels["peers"].content
     assert isinstance(table, pd.DataFrame) and table["recall"].between(0, 1).all()
+    told = " ".join(str(part) for panel in panels.values() for part in (panel.explanation, panel.content, panel.title))
+    assert "marked" in told and "I/σ" not in told and "weaker" not in told

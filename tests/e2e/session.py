@@ -34,7 +34,8 @@ DRAWN = """() => {
   const figures = [...document.querySelectorAll('[data-testid=stPlotlyChart], .live-figure')];
   const places = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated]')];
   const films = places.flatMap(place => [...place.shadowRoot.querySelectorAll('.player canvas')]);
-  return figures.every(figure => figure.querySelector('.main-svg')) && films.every(film => film.ariaLabel);
+  const seen = figures.filter(figure => !figure.closest('.st-key-figure-library')); // which only brings Plotly along
+  return seen.every(figure => figure.querySelector('.main-svg')) && films.every(film => film.ariaLabel);
 }"""
 # Texts that a user must never see.
 FAULTS = ("Traceback (most recent call last)", "Uncaught app exception", 'File "', "streamlit.errors", "Page not found")

@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from lib import tasks
+from tests.conftest import wait_for
 from tests.e2e.server import Server
 from tests.e2e.session import Session
 
@@ -98,6 +99,19 @@ def test_a_slider_redraws_clip_and_figures_where_they_stand(tab: Session) -> Non
     assert all(old != new for old, new in zip(figures_before, tab.page.evaluate(drawn_range), strict=True))
 
 
+def test_a_figure_fills_the_screen_and_goes_back(tab: Session) -> None:
+    figure = tab.open("diffusion-simulate").drawn().page.locator(".live-figure").first
+    small = figure.evaluate("place => [place._fullLayout.width, place._fullLayout.height]")
+    figure.hover()
+    figure.locator("[data-title='Full screen']").click()
+    whole = "place => place._fullLayout.width === innerWidth && place._fullLayout.height === innerHeight"
+    wait_for(lambda: figure.evaluate(whole), "the figure to fill the screen", 20)
+    figure.hover()
+    figure.locator("[data-title='Full screen']").click()
+    same = "(place, size) => String([place._fullLayout.width, place._fullLayout.height]) === String(size)"
+    wait_for(lambda: figure.evaluate(same, small), "the figure to have its old size", 20)
+
+
 def test_simulated_files_come_with_their_truth(tab: Session, tmp_path: Path) -> None:
     task = tasks.get("diffusion")
     got = tab.open("diffusion-simulate").drawn().download("Download as files", tmp_path)
@@ -130,7 +144,7 @@ def test_clean_load_flag_drop_export(tab: Session, tmp_path: Path) -> None:
     tab.open("diffusion-clean").upload(*paths).settle().press("Read the files")
     tab.sees("4 of 6", timeout_s=120)
     tab.drawn().sees("Removed by rules")
-    chart = tab.page.locator(".js-plotly-plot").first
+    chart = tab.page.locator(".js-plotly-plot").locator("visible=true").first
     corner = chart.locator(".nsewdrag").first.bounding_box()
     assert corner is not None
     tab.page.mouse.click(corner["x"] + 40, corner["y"] + 40)

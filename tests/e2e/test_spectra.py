@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from lib import tasks
 from tests.e2e.server import ROOT, Server
@@ -69,7 +69,7 @@ def test_a_sample_table_is_cleaned_kept_and_trained_on(tab: Session, server: Ser
     pick(tab.open("spectra-clean"), "Sample").press("Read the files").sees(f"{keep.sum()} of {len(keep)}", timeout_s=120)
     tab.drawn().sees("How much light each channel holds")
     pick(tab, "Samples by shape").sees("Pick points to look at them")
-    assert tab.drawn().page.locator("[data-testid=stPlotlyChart]").count() >= 1
+    assert tab.drawn().page.locator("[data-testid=stPlotlyChart]").locator("visible=true").count() >= 1
     pick(pick(tab, "Table"), "kept").sees("Pick rows at their left edge")
     tick_first_row(tab).sees(f"Spectra of sample {names[0]}")
     tab.settle().press("Drop picked").sees(f"{keep.sum() - 1} of {len(keep)}")
@@ -80,6 +80,30 @@ def test_a_sample_table_is_cleaned_kept_and_trained_on(tab: Session, server: Ser
     tab.sees("Start training")
     assert "spectra-train" in tab.settle().page.url and "data=harvest" in tab.page.url
     expect(tab.page.get_by_label("Data", exact=True).locator("visible=true").first).to_have_value("harvest")
+
+
+def test_extreme_samples_are_one_press_away_and_dropped_together(tab: Session) -> None:
+    pick(tab.open("spectra-clean"), "Sample").press("Read the files").sees("How much light each channel holds", timeout_s=120)
+    pick(tab.drawn(), "Largest and smallest samples").sees("Press a row to look at its sample")
+    grid = tab.settle().page.locator("[data-testid=stDataFrame]").nth(1)  # the first one counts what the rules remove
+    expect(grid.locator("canvas").first).to_be_visible()
+    tab.page.wait_for_timeout(1000)  # a table that is just being drawn misses clicks
+    grid.click(position={"x": 5 * CHECKBOX, "y": FIRST_ROW})
+    tab.sees("Spectra of sample")
+    for row in (1, 2):
+        tab.settle().page.wait_for_timeout(500)
+        grid.click(position={"x": CHECKBOX, "y": FIRST_ROW + 35 * row})
+    tab.settle().press("Drop 3 picked").settle()
+    expect(tab.page.get_by_role("button", name="Undo")).to_be_enabled()
+
+
+def test_columns_wrap_in_a_narrow_window(browser: Browser, server: Server) -> None:
+    session = Session(browser, server.url, size=(900, 1400))
+    session.open("spectra-train").settle()
+    columns = "[...document.querySelectorAll('[data-testid=stMain] [data-testid=stColumn]')]"
+    widths_px = session.page.evaluate(f"() => {columns}.map(column => column.getBoundingClientRect().width)")
+    session.close()
+    assert len(widths_px) > 20 and min(widths_px) > 120
 
 
 def test_a_wrong_file_is_named_beside_a_right_one(tab: Session, model: str, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_stopped_sweep_goes_on_and_leads_to_its_best_run(tab: Session) -> None
     tab.drawn().sees("History")
     trials = study.trials_of(study.load(sweep))
     assert len(trials) == 2 and launch.state(sweep, trials) == "done"
-    assert tab.page.locator("[data-testid=stPlotlyChart]").count() == 2, "history and slice"
+    assert tab.page.locator(".live-figure").count() == 2, "history and slice"
     best = launch.best_of(sweep, trials)
     assert best is not None
     tab.page.get_by_role("link", name="Best run").click()

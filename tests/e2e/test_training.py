@@ -62,7 +62,7 @@ def start_in_browser(tab: Session, name: str, epochs: int) -> Run:
 def test_train_sheet_and_use(tab: Session, tmp_path: Path) -> None:
     run = start_in_browser(tab, "from the browser", epochs=6)
     tab.sees("Result sheet", timeout_s=180)
-    assert tab.drawn().page.locator("[data-testid=stPlotlyChart]").count() >= 2, "train and validation curves"
+    assert tab.drawn().page.locator(".live-figure").count() >= 2, "train and validation curves"
     assert run.status().state == "done" and len(run.metrics()) == 6
 
     tab.open(f"diffusion-results?run={run.id}").drawn().press("Download", exact=True)

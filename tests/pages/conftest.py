@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from lib.runs import create
 from lib.task import Task
+from lib.ui.live import LIBRARY
 from tests.pages.fake_worker import PAYLOADS, FakeWorker, Here
 
 PAGES = Path(__file__).parents[2] / "pages"
@@ -62,6 +64,13 @@ def texts(page: AppTest) -> str:
     """Everything the page says in words."""
     parts = [*page.error, *page.warning, *page.info, *page.markdown, *page.caption, *page.code]
     return "\n".join(str(part.value) for part in parts)
+
+
+def figures(page: AppTest) -> list[str]:
+    """What Plotly is given for each figure: those that are redrawn in place, then those whose points can be picked."""
+    live = [part.proto for part in page.get("bidi_component") if part.proto.component_name == "live_figure"]
+    picked = [part.proto for part in page.get("plotly_chart") if f"-{LIBRARY}-figure" not in part.proto.id]
+    return [json.loads(part.json)["figure"] for part in live] + [part.spec for part in picked]
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from lib import drawn, labels
+from lib import drawn, labels, runs
 from tests.bragg.bad_frames import BAD_FILES, MISFITS, SHAPE, frames, write_bad_files, write_cxi, write_partly_bad
 from tests.pages.fake_worker import Here
 from tests.pages.opening import open_page, texts
@@ -47,6 +48,7 @@ def train_page(home: Path) -> AppTest:
 def test_label_sets_and_the_folders_of_their_frames_are_picked_from_lists(train_page: AppTest) -> None:
     assert list(train_page.selectbox(key=f"{KEY}.labels").options) == ["none", "by hand"]
     assert list(train_page.selectbox(key=f"{KEY}.data").options) == ["none", "beamtime", "beamtime/monday", "other"]
+    assert list(train_page.selectbox(key=f"{KEY}.mask").options) == ["none", "mine.h5"]
 
 
 def test_labels_without_a_folder_cannot_be_trained_on_and_with_it_show_what_they_teach(train_page: AppTest) -> None:
@@ -57,7 +59,7 @@ def test_labels_without_a_folder_cannot_be_trained_on_and_with_it_show_what_they
     page.button(key=f"{KEY}-preview-button").click().run(timeout=PATIENCE_S)
     assert not page.exception and not page.error, [error.value for error in page.error]
     told = next(table.value for table in page.dataframe if "frames to train on" in table.value.to_string())
-    assert dict(told.to_numpy())["frames to train on"] == "7"
+    assert dict(told.to_numpy())["frames to train on"] == "6"
     assert "Patches and their labels" in texts(page)
 
 
@@ -66,6 +68,18 @@ def test_a_label_set_whose_frames_are_elsewhere_says_so_in_the_preview(train_pag
     page.selectbox(key=f"{KEY}.data").set_value("other").run()
     page.button(key=f"{KEY}-preview-button").click().run(timeout=PATIENCE_S)
     assert not page.exception and "only 0 of its frames that are done are in other" in page.error[0].value
+
+
+def test_how_long_a_training_on_labels_takes_is_told_by_one_on_labels_alone(train_page: AppTest) -> None:
+    simulated = runs.default_model("bragg").config()  # ships, of thousands of frames
+    own = runs.create("bragg", simulated | {"labels": "by hand", "data": "beamtime", "batch_size": 4, "epochs": 2}, "on labels")
+    pd.DataFrame({"epoch": [1, 2], "seconds": [2.0, 0.1]}).to_csv(own.folder / "metrics.csv", index=False)  # twice eight frames
+    own.set_status(state="done", epoch=2, epochs=2, steps_per_epoch=2)
+    assert "as in shipped" in texts(open_page(KEY))
+    page = train_page.selectbox(key=f"{KEY}.labels").set_value("by hand").run()
+    page.selectbox(key=f"{KEY}.data").set_value("beamtime").run()
+    page.number_input(key=f"{KEY}.epochs").set_value(10).run()
+    assert "Roughly **3 s** for 10 epochs (250 ms per new sample, as in on labels)" in texts(page)
 
 
 def clean_page(*files: Path, settings: dict[str, object] | None = None) -> AppTest:

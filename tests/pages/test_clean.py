@@ -19,7 +19,7 @@ from lib.ui.calibrate import rounded, training_values
 from lib.ui.clean import Inspection
 from lib.ui.contact import COLUMNS, PER_PAGE, compose, sheet_figure
 from lib.ui.context import plain
-from tests.pages.conftest import Open, texts
+from tests.pages.conftest import Open, figures, texts
 from tests.pages.fake_worker import PAYLOADS, Calibrating
 
 READ = "toy-clean-read"
@@ -61,7 +61,7 @@ def test_files_are_read_and_the_bad_one_is_named(loaded):
     assert not loaded.exception
     assert len(loaded.error) == 1 and plain("bad $x$ *y*.npy") in loaded.error[0].value
     assert kept_metric(loaded) == "4 of 5"
-    assert len(loaded.get("plotly_chart")) == 1
+    assert len(figures(loaded)) == 1
 
 
 def test_rule_moves_the_count(loaded):

@@ -28,7 +28,7 @@ from lib.ui.desk import Desk
 from lib.ui.files import FOLDER
 from lib.ui.look import has_plates
 from tests.conftest import wait_for
-from tests.pages.conftest import PAGES, texts
+from tests.pages.conftest import PAGES, figures, texts
 from tests.pages.fake_worker import Here
 from tests.toy.plates.dots import draw
 
@@ -383,7 +383,7 @@ def test_small_pictures_are_read_in_the_worker_and_kept(page: AppTest, dots: Tas
     for _ in range(2):
         page.session_state["dots-clean-view"] = "Contact sheet"
         page.run()
-    assert asked.count("thumbnails") == 1 and len(page.get("plotly_chart")) == 1
+    assert asked.count("thumbnails") == 1 and len(figures(page)) == 1
     page.session_state["dots-clean-view"] = "Table"
     page.run()
     (table,) = [one for one in page.dataframe if "no." in one.value]

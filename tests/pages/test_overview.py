@@ -14,10 +14,10 @@ import lib.ui.overview
 from lib.task import Config, Panel, Pick, Samples, Task, View
 from lib.ui.overview import has_overview
 from lib.ui.panels import numbers_of
-from tests.pages.conftest import Open, texts
+from tests.pages.conftest import Open, figures, texts
 from tests.pages.test_clean import FROM_FOLDER, READ, kept_metric
 
-TITLES = ["Points", "Plain", "Table of medians", "Chosen"]
+TITLES = ["Points", "Plain", "Table of medians", "Chosen", "Rows to tick"]
 MADE: list[str] = []
 SEEN: list[tuple[list[bool], float]] = []  # what the task was told: kept rows and the rule
 
@@ -45,7 +45,8 @@ def views(self: Task, samples: Samples, readings: pd.DataFrame, keep: pd.Series,
 
     ways = (Pick("way", "Way", ("one", "two")),)
     asked = View("Chosen", chosen, "all samples", ways, {"Train so": lambda way: {"seed": len(way)}})
-    return [*(View(title, make) for title, make in zip(TITLES, (points, plain, table))), asked]
+    ticked = View("Rows to tick", lambda: Panel("ticked", "", readings[["median_v"]][:3], "Three.", behind=((4,), (2,), (1, 3))))
+    return [*(View(title, make) for title, make in zip(TITLES, (points, plain, table))), asked, ticked]
 
 
 @pytest.fixture
@@ -126,13 +127,30 @@ def test_picked_points_are_shown_dropped_and_undone(loaded: AppTest) -> None:
     assert kept_metric(loaded) == "4 of 5"
 
 
+@pytest.mark.parametrize(
+    ("rows", "cells", "first", "dropped"),
+    [([1], [], "r2.npy", 3), ([], [(0, "median_v")], "r4.npy", 3), ([0, 2], [(2, "median_v")], "r4.npy", 1), ([], [], "", 4)],
+)
+def test_ticked_rows_and_pressed_cells_are_shown_and_dropped(
+    loaded: AppTest, rows: list[int], cells: list[tuple[int, str]], first: str, dropped: int
+) -> None:
+    selection = {"rows": rows, "columns": [], "cells": cells}
+    loaded.session_state[f"toy-clean-overview-{TITLES.index('Rows to tick')}-0"] = {"selection": selection}
+    choose(loaded, "Rows to tick")
+    assert not loaded.exception and "tick several at their left edge" in texts(loaded)
+    assert loaded.button(key="toy-clean-drop").disabled == (not first) and first in texts(loaded)
+    if first:
+        loaded.button(key="toy-clean-drop").click().run()
+    assert kept_metric(loaded) == f"{dropped} of 5"
+
+
 def test_other_views_are_still_there(loaded: AppTest) -> None:
     loaded.session_state["toy-clean-view"] = "Table"
     loaded.run()
     assert any("no." in frame.value for frame in loaded.dataframe)
     loaded.session_state["toy-clean-view"] = "Contact sheet"
     loaded.run()
-    assert not loaded.exception and len(loaded.get("plotly_chart")) == 1
+    assert not loaded.exception and len(figures(loaded)) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lib.figures import TEMPLATES
+from tests.pages.conftest import figures
 
 
 def script() -> None:
@@ -37,7 +38,7 @@ def film_script() -> None:
     from lib.ui.panels import show_panels
 
     film = Film((figures.reel(np.zeros((2, 4, 4), np.uint8), "clip"),), ("0 s", "1 s"))
-    show_panels([Panel("film", "A film", film), Panel("curve", "A curve", go.Figure(go.Scatter(y=[1, 2])))], "here", live=True)
+    show_panels([Panel("film", "A film", film), Panel("curve", "A curve", go.Figure(go.Scatter(y=[1, 2])))], "here")
 
 
 def drawn(**session: object) -> AppTest:
@@ -53,13 +54,13 @@ def test_figures_tables_and_texts_are_shown_with_title_and_explanation() -> None
     texts = [element.value for element in page.markdown]
     assert [text for text in texts if text.startswith("#####")] == ["##### A curve", "##### Some words", "##### A table"]
     assert "**Bold** statement" in texts and page.caption[0].value == "It rises."
-    assert list(page.dataframe[0].value["d (px²)"]) == [0.5] and len(page.get("plotly_chart")) == 1
+    assert list(page.dataframe[0].value["d (px²)"]) == [0.5] and len(figures(page)) == 1
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_figures_follow_the_theme(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib.ui.panels.theme", lambda: mode)
-    spec = json.loads(drawn().get("plotly_chart")[0].proto.spec)
+    spec = json.loads(figures(drawn())[0])
     assert spec["layout"]["template"]["layout"]["font"]["color"] == TEMPLATES[mode].layout.font.color
 
 
@@ -78,7 +79,7 @@ def test_a_panel_that_cannot_be_drawn_leaves_the_others(
     monkeypatch.setattr(st, "markdown", refuse_numbers)
     page = drawn(broken=True)
     assert len(page.error) == 1 and "could not be shown (TypeError)" in page.error[0].value
-    assert len(page.get("plotly_chart")) == 1 and len(page.dataframe) == 1
+    assert len(figures(page)) == 1 and len(page.dataframe) == 1
     assert "not a text" in caplog.text
 
 
@@ -93,5 +94,3 @@ def test_a_film_is_played_in_the_readers_language_and_live_figures_are_redrawn_i
     assert told["film"]["labels"] == ["0 s", "1 s"] and told["film"]["reels"][0]["width_px"] == 4
     assert curve.component_name == "live_figure" and curve.id != film.id
     assert json.loads(json.loads(curve.json)["figure"])["data"][0]["y"] == [1, 2]
-    (library,) = page.get("plotly_chart")  # which has the browser load Plotly, and shows nothing
-    assert json.loads(library.proto.spec)["data"] == []

@@ -19,7 +19,7 @@ from lib.ui.columns import heading, value_columns
 from lib.ui.context import plain
 from lib.ui.predict import states
 from lib.ui.work import Work, start
-from tests.pages.conftest import Open, texts
+from tests.pages.conftest import Open, figures, texts
 from tests.pages.fake_worker import PAYLOADS, FakeWorker
 
 GO, SAMPLE, UPLOAD = "toy-predict-go", "toy-predict-sample", "toy-predict-upload"
@@ -49,7 +49,7 @@ def test_sample_needs_no_upload(open_page: Open, models):
     page.button(key=SAMPLE).click().run()
     assert not page.exception and not page.error
     assert len(page.dataframe[0].value) == 4
-    assert len(page.get("plotly_chart")) == 1
+    assert len(figures(page)) == 1
     assert [button.label for button in page.get("download_button")] == ["Download everything", "Table as CSV"]
     assert asked("predict")[0]["run"] == "shipped-toy"
 
@@ -202,6 +202,16 @@ def test_folders_list_the_tasks_own_first(toy: Task, readings: Path, home: Path)
     (home / "data" / "another" / "x.npy").write_bytes(b"")
     (home / "data" / "empty").mkdir()
     assert files.folders(toy) == {"toy": 6, "toy/set one": 6, "another": 1}
+
+
+def test_masks_that_were_drawn_here_are_no_files_of_the_user(toy: Task, readings: Path, home: Path):
+    before = files.in_data(toy, "toy").files
+    for folder in (home / "data" / "toy" / "masks", home / "data" / "toy" / "set one" / "masks"):
+        folder.mkdir()
+        (folder / "drawn.npy").write_bytes(npy([1.0] * 8))
+    found = [name for _, name in files.in_data(toy, "toy").files if name not in {name for _, name in before}]
+    assert found == ["toy/set one/masks/drawn.npy"], "a folder of that name elsewhere is the user's"
+    assert "toy/masks" not in files.folders(toy)
 
 
 def test_archive_names_are_plain_and_unlike():

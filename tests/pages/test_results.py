@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib.task import InputError, Task
+from tests.pages.conftest import figures
 from tests.pages.opening import FileWorker, links, make_run, open_page, texts, with_sheet
 
 
@@ -41,7 +42,7 @@ def test_the_best_run_is_shown_first_with_its_sheet() -> None:
     assert page.subheader[0].value == "good"
     shown = {metric.label: metric.value for metric in page.metric}
     assert shown["RMSE"] == "0.25 V" and "bias v" in shown
-    assert "Predicted against true" in texts(page) and len(page.get("plotly_chart")) == 3
+    assert "Predicted against true" in texts(page) and len(figures(page)) == 3
     assert "Neither training nor the choice of the best epoch saw the test samples." in texts(page)
     assert any("python -m lib train toy" in block.value for block in page.code)
 
@@ -65,7 +66,7 @@ def test_several_runs_are_compared() -> None:
     assert row["first"].startswith("0.25 V") and row["second"].startswith("0.5 V")
     assert list(settings["setting"]) == ["model", "learning_rate"]
     assert list(settings["second"]) == ["deep", "0.003"]
-    curves = [chart.proto.spec for chart in page.get("plotly_chart")]
+    curves = figures(page)
     assert len(curves) == 2 and all('"first"' in spec and '"second"' in spec for spec in curves)
 
 

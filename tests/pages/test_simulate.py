@@ -12,13 +12,13 @@ import pytest
 
 from lib.task import Config, Panel, Task, View
 from lib.ui.simulate import linked_values, simulated_files
-from tests.pages.conftest import Open, texts
+from tests.pages.conftest import Open, figures, texts
 
 
 def picture(page):
     """The readings that the page's figure shows."""
-    (chart,) = page.get("bidi_component")
-    return json.loads(json.loads(chart.proto.json)["figure"])["data"][0]["y"]
+    (figure,) = figures(page)
+    return json.loads(figure)["data"][0]["y"]
 
 
 def test_same_seed_same_picture_and_new_draw_another(open_page: Open):

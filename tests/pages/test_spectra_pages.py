@@ -17,7 +17,7 @@ from lib.task import InputError
 from lib.tasks.spectra import TASK
 from lib.ui.context import plain
 from lib.ui.work import Work
-from tests.pages.conftest import texts
+from tests.pages.conftest import figures, texts
 from tests.spectra import bad_tables as tables
 from tests.spectra.test_task import NOTHING_DROPPED, population, tiny, write_bad_tables, written
 
@@ -116,7 +116,7 @@ def test_a_rule_moves_the_count_and_no_view_fails(open_spectra: Open, tmp_path: 
         page.session_state["spectra-clean-overview-view"] = number
         page.run()
         assert not page.exception and not page.error, title
-        assert page.get("plotly_chart") or page.dataframe
+        assert figures(page) or page.dataframe
 
 
 def test_bad_tables_are_named_and_the_good_one_is_there(open_spectra: Open, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_predictions_of_the_fluorimeters_files_uploaded_together(open_spectra: O
     page.button(key=GO).click().run()
     outcome = done(page, "predict").session_state["spectra-predict-outcome"]
     assert not outcome.failures and outcome.table["sample"].astype(str).tolist() == tables.KEYS
-    assert len(page.get("plotly_chart")) >= 3
+    assert len(figures(page)) >= 3
     page.file_uploader(key="spectra-predict-upload").set_value([f for f in files if "EX_380" not in f[0]]).run()
     page.button(key=GO).click().run()
     assert plain("EX_380….txt: is missing") in texts(done(page, "predict"))

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from lib import runs, train
 from lib.runs import Run
 from lib.sheet import build
-from tests.pages.conftest import texts
+from tests.pages.conftest import figures, texts
 from tests.spectra.test_task import population, tiny, written
 
 pytestmark = pytest.mark.usefixtures("bench")
@@ -121,13 +121,13 @@ def test_one_sample_is_told_at_a_glance(open_spectra: Open, folds: list[Run], tm
 
 def test_a_row_or_a_point_of_a_prediction_opens_its_spectra(open_spectra: Open, folds: list[Run], tmp_path: Path) -> None:
     page = predicted(open_spectra("predict", run=folds[0].id), tmp_path, 12)
-    before = len(page.get("plotly_chart"))
+    before = len(figures(page))
     pick(page, "spectra-predict-table-pick", 3)
-    assert not page.exception and len(page.get("plotly_chart")) == before + 4  # the table has LSPR too
+    assert not page.exception and len(figures(page)) == before + 4  # the table has LSPR too
     press(page, "spectra-predict-panels-domain", 5)
-    assert not page.exception and len(page.get("plotly_chart")) == before + 8
+    assert not page.exception and len(figures(page)) == before + 8
     outcome = page.session_state["spectra-predict-outcome"]
     panel = next(panel for panel in outcome.panels if panel.key == "domain")
-    figures = [str(chart.proto.spec) for chart in page.get("plotly_chart")]
+    drawn = figures(page)
     name = outcome.table["sample"].iloc[panel.behind[5][0]]
-    assert sum(f"{name}: " in figure for figure in figures) >= 3
+    assert sum(f"{name}: " in figure for figure in drawn) >= 3

@@ -12,6 +12,7 @@ from lib import runs, sweeps
 from lib.sweeps import Plan, Range, Sweep, launch
 from lib.sweeps.study import Book
 from lib.task import Task
+from tests.pages.conftest import figures
 from tests.pages.opening import links, make_run, open_page, texts
 
 KEY = "toy-sweep"
@@ -128,7 +129,7 @@ def test_a_running_sweep_shows_its_trials_and_can_be_stopped(
 def test_a_finished_sweep_shows_figures_the_best_first_and_its_run(started: list[Sweep], toy: Task) -> None:
     sweep = made(toy, done=8)
     page = open_page("toy-sweep")
-    specs = [chart.proto.spec for chart in page.get("plotly_chart")]
+    specs = figures(page)
     assert len(specs) == 4, "history, parallel coordinates, slice, importance"
     assert "best so far" in specs[0] and "RMSE (V)" in specs[0] and "learning_rate" in specs[1] and "dropout" in specs[3]
     assert all("Objective" not in spec and "Plot" not in re.sub(r"[Pp]lotly", "", spec) for spec in specs)

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from lib import jobs, runs
 from lib.task import Panel, Task
+from tests.pages.conftest import figures
 from tests.pages.opening import links, make_run, open_page, texts, with_sheet
 
 KEY = "toy-train"
@@ -144,7 +145,7 @@ def test_live_panel_shows_progress_best_value_curves_and_log(started: list[runs.
     shown = {metric.label: metric.value for metric in page.metric}
     assert shown == {"Epoch": "3 / 5", "Time left": "1 min 35 s", "Running for": "1 min 0 s", "Best RMSE": "0.125 V"}
     assert "log of going" in page.code[0].value
-    loss, monitor = (chart.proto.spec for chart in page.get("plotly_chart"))
+    loss, monitor = figures(page)
     assert '"training"' in loss and '"validation"' in loss and "RMSE (V)" in monitor
     assert f"cancel-{run.id}" in {button.key for button in page.button}
 

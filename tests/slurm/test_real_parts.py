@@ -10,6 +10,7 @@ import pytest
 
 from lib import bulk, jobs, runs, train
 from lib.jobs.bulk import ARRAY, array_of
+from lib.predict import SLICE
 from lib.runs import Run
 from lib.task import Task
 from tests.conftest import wait_for
@@ -71,6 +72,29 @@ def test_a_cancelled_array_goes_on_with_the_parts_that_are_left(
     assert bulk.finished_parts(out) == {1}
     assert call("predict", "toy", "--output", out, "--resume") == 0
     assert [task.number for task in array_of(run).tasks() if task.state in jobs.ACTIVE] == [0, 2]
+    wait_for(lambda: jobs.state(run) not in jobs.ACTIVE, "the array")
+    assert jobs.state(run) == "done", array_of(run).output(0)
+    same(out, tmp_path / "whole")
+
+
+def test_a_part_that_meets_its_time_limit_goes_on_by_itself(cluster: Cluster, patient: Task, tmp_path: Path) -> None:
+    made = runs.create("patient", patient.Training.parse({"model": "plain mean", "epochs": 1}).model_dump(mode="json"), "mean")
+    train.fit(made)
+    rows, out = tmp_path / "rows.npy", tmp_path / "out"
+    np.save(rows, np.random.default_rng(1).normal(1, 0.5, (24 * SLICE, 8)).astype(np.float32))
+    given = ("predict", "patient", "--input", rows, "--model", made.id, "--output")
+    assert call(*given, tmp_path / "whole") == 0
+    assert call(*given, out, "--parts", 1, "--executor", "slurm", *ASKED) == 0
+    run = Run(out)
+    wait_for(lambda: bulk.kept_of(out, 0)[1] >= 3, "three slices")
+    job = str(array_of(run).about()["jobs"]["0"])
+    cluster.run("scancel", "--signal=USR1", "--batch", job)  # as the cluster does it near the time limit
+    wait_for(lambda: cluster.field(job, "JobState") == "PENDING", "the part to be queued again")
+    kept = {path: path.stat().st_mtime_ns for path in bulk.slices_folder(out, 0).iterdir()}
+    assert len(kept) >= 6 and jobs.state(run) == "queued" and not bulk.finished_parts(out)
+    cluster.lift_hold(job)
+    wait_for(lambda: bulk.kept_of(out, 0)[1] * 2 > len(kept) + 2, "more slices")
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
     wait_for(lambda: jobs.state(run) not in jobs.ACTIVE, "the array")
     assert jobs.state(run) == "done", array_of(run).output(0)
     same(out, tmp_path / "whole")

@@ -158,16 +158,36 @@ def test_best_of_tells_all_candidates_and_predicts() -> None:
     assert sorted(best.table["candidate"]) == sorted(c.name for c in FEW) == sorted(best.models)
     assert best.table["accuracy"].is_monotonic_decreasing
     assert np.mean(best.model.predict(fresh) == truth) > 0.9
-    assert best.held_out[best.name].shape == (90, 3)
-    assert np.mean(best.labels[best.held_out[best.name].argmax(axis=1)] == y) == pytest.approx(best.table["accuracy"].iloc[0])
+    assert best.held_out[best.name].shape == (classical.REPEATS, 90, 3)
+    assert np.mean(best.labels[best.held_out[best.name].argmax(axis=2)] == y) == pytest.approx(best.table["accuracy"].iloc[0])
+
+
+def test_few_rows_are_held_out_in_several_draws_and_many_in_one() -> None:
+    x, y, specimen = spectra(90, gap=0.3, replicates=2)
+    several = classical.best_of(x, y, np.random.default_rng(0), specimen, FEW[:1]).held_out[FEW[0].name]
+    assert len(several) == classical.REPEATS and not np.allclose(several[0], several[1]), "other folds, other models"
+    once = classical.best_of(x, y, np.random.default_rng(0), specimen, FEW[:1], repeats=1).held_out[FEW[0].name]
+    assert once.shape == (1, 90, 3)
+    many, label, _ = spectra(classical.FEW_ROWS + 2, gap=0.3)
+    assert len(classical.best_of(many, label, np.random.default_rng(0), candidates=FEW[:1]).held_out[FEW[0].name]) == 1
+
+
+def test_several_draws_of_folds_steady_the_estimate() -> None:
+    x, y, specimen = spectra(60, gap=0.2, replicates=2)
+
+    def scatter(repeats: int) -> float:
+        found = [classical.best_of(x, y, np.random.default_rng(k), specimen, FEW[:1], repeats=repeats) for k in range(12)]
+        return float(np.std([one.table["accuracy"].iloc[0] for one in found]))
+
+    assert scatter(8) < 0.7 * scatter(1)
 
 
 def test_candidates_that_held_out_rows_cannot_tell_apart_are_averaged() -> None:
     code = np.repeat([0, 1], 50)
 
     def right(count: int) -> np.ndarray:
-        """Probabilities (100, 2) that get the last `count` rows right."""
-        return np.eye(2)[np.where(np.arange(100) < 100 - count, 1 - code, code)]
+        """Probabilities (1, 100, 2) that get the last `count` rows right."""
+        return np.eye(2)[np.where(np.arange(100) < 100 - count, 1 - code, code)][None]
 
     held_out = {"best": right(90), "near": right(88), "far": right(80)}  # standard error: √(.9 · .1 / 99) = 3 points
     assert classical.alike(list(held_out), held_out, code, None) == ("best", "near")
@@ -175,6 +195,9 @@ def test_candidates_that_held_out_rows_cannot_tell_apart_are_averaged() -> None:
     assert classical.alike(list(held_out), held_out, code, np.arange(100) // 10) == ("best", "near", "far")
     faultless = {"best": right(100), "near": right(99)}
     assert classical.alike(list(faultless), faultless, code, None) == ("best",)
+    # In two draws of folds other rows are wrong: twenty are right by half, and the standard error is √(4 / 99 / 100) = 2 points.
+    turned = {name: np.concatenate([one, one[:, ::-1, ::-1]]) for name, one in held_out.items()}
+    assert classical.alike(list(turned), turned, code, None) == ("best", "near")
 
 
 def test_the_mean_is_that_of_its_members_probabilities() -> None:

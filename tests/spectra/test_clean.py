@@ -267,6 +267,9 @@ def test_class_and_instrument_that_go_together_are_told():
     mixed = np.tile(["A", "B"], 30)
     told = found(samples_of({"severity": severity, "instrument": mixed}, c277=hills(60)))["confounding-instrument"]
     assert "alike" in told.finding and not told.advice
+    rare = np.where(np.arange(60) % 6, "OK", "VR")  # ten of one class, too few to say that they go with an instrument
+    told = found(samples_of({"severity": rare, "instrument": instrument}, c277=hills(60)))["confounding-instrument"]
+    assert "alike" in told.finding and "one class" not in told.finding
 
 
 def test_cramers_v_is_one_for_a_copy_and_near_zero_for_chance():

@@ -236,6 +236,18 @@ def test_extremes_are_the_largest_and_the_smallest():
     assert found[["which", "row", "sample", "value"]].to_numpy().tolist() == [["largest", 0, "a", 2.0], ["smallest", 2, "c", 1.0]]
 
 
+def test_rows_of_the_extremes_lead_to_their_samples():
+    samples = simulated(60)
+    readings, keep = clean.inspect(samples), pd.Series(np.arange(60) % 2 == 0)
+    panel = next(panel for panel in overview(samples, readings, keep) if panel.key == "extremes")
+    table = panel.content
+    assert isinstance(table, pd.DataFrame) and len(table) == len(panel.behind) == 4 * 2 * clean_views.EXTREMES
+    for (row,), number, sample, kept in zip(panel.behind, table["no."], table["sample"], table["kept"]):
+        assert (number, sample, kept) == (row + 1, readings["sample"].iloc[row], keep.iloc[row])
+    values = readings["integral_277_counts_nm"].to_numpy()
+    assert [row for (row,) in panel.behind[:6]] == [*np.argsort(values)[::-1][:3], *np.argsort(values)[:3]]
+
+
 # --- one sample -------------------------------------------------------------------------------------------------------
 def test_thumbnails_are_small_grey_pictures_that_tell_spectra_apart():
     samples = simulated(20)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.task import Arrays, Choices, Config, Metric, Panel, Plate, Samples, Task, TrainConfig, TrainingData, View
-from lib.tasks.bragg.config import DRAWN, SIMULATION_PRESETS, SUFFIXES, Acquisition, Simulation
+from lib.tasks.bragg.config import SIMULATION_PRESETS, SUFFIXES, Acquisition, Simulation, drawn_mask
 from lib.tasks.bragg.finders import FINDERS, Finder
 from lib.tasks.bragg.settings import TRAINING_PRESETS, Rules, Training
 
@@ -177,6 +177,12 @@ class Bragg(Task):
             return looks.true_marks(samples, row)
         return known.assign(snr=np.asarray(samples.table["true_snr"].iloc[row], float))
 
+    def marks_to_find(self, marks: pd.DataFrame) -> pd.DataFrame:
+        """Spots of I/σ ≥ 5, or all where nobody knows how strong they are."""
+        from lib.tasks.bragg import looks
+
+        return marks[looks.strong(marks)]
+
     def compare_marks(self, found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
         """Precision, recall and F1 within 2 px."""
         from lib.tasks.bragg import looks
@@ -191,7 +197,7 @@ class Bragg(Task):
 
     def mask_settings(self, path: Path) -> dict[str, Any]:
         """A drawn mask, by its name."""
-        return {"mask_file": f"{DRAWN}{path.name}", "mask_dataset": "", "mask_good": "one"}
+        return drawn_mask(path.name)
 
     def preview(self, config: TrainConfig) -> list[Panel]:
         """Some training patches with their labels, made as training makes them, and one of its frames."""

@@ -12,6 +12,7 @@ import pandas as pd
 from lib.task import Samples
 from lib.tasks.bragg import zmap
 from lib.tasks.bragg.frames import Frame
+from lib.tasks.bragg.geometry import Geometry
 
 HALF_PATCH_PX = 7
 PATCH_PX = 2 * HALF_PATCH_PX + 1
@@ -44,16 +45,19 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame's readings, and the frame in units of its noise."""
+    """A frame's readings, the frame in units of its noise, and where the beam is."""
 
     pixels: np.ndarray
     white: zmap.Whitened
     noise: float  # width of the matched filter's noise
+    geometry: Geometry
 
     def places(self, least: float = LEAST) -> np.ndarray:
-        """(n, 2) int: the pixels that stand out, strongest first."""
+        """(n, 2) int: the pixels that stand out, strongest first, but for those where the direct beam is."""
         strength = self.white.strength
         rows, columns = _peaks(strength, self.white.known, least * self.noise, APART_PX)
+        reflected = ~self.geometry.at_beam(rows, columns)
+        rows, columns = rows[reflected], columns[reflected]
         order = np.argsort(-strength[rows, columns], kind="stable")[:MOST]
         return np.stack([rows[order], columns[order]], axis=1)
 
@@ -77,7 +81,7 @@ class Seen:
 def see(frame: Frame) -> Seen:
     """The frame, whitened and filtered."""
     white = zmap.whiten(frame)
-    return Seen(np.ascontiguousarray(frame.pixels, np.float32), white, noise_width(white.strength, white.known))
+    return Seen(np.ascontiguousarray(frame.pixels, np.float32), white, noise_width(white.strength, white.known), frame.geometry)
 
 
 def find(frame: Frame) -> Candidates:

@@ -93,6 +93,11 @@ class Acquisition(Config):
         return self.wavelength_angstrom
 
 
+def drawn_mask(name: str) -> dict[str, Any]:
+    """Fields of Acquisition that have a mask used that was drawn on the Clean page, of that file name."""
+    return {"mask_file": f"{DRAWN}{name}", "mask_dataset": "", "mask_good": "one"}
+
+
 def rectangle(text: str) -> tuple[int, int, int, int]:
     """(y0, y1, x0, x1) of a rectangle as `bad_rectangles` holds it. Raises ValueError saying what was expected."""
     parts = text.split(":")

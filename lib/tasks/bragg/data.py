@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from lib import labels
 from lib.task import InputError, Phrase, Samples, Split, TrainingData
 from lib.tasks.bragg import candidates, causes, files, finders, folders, matching
+from lib.tasks.bragg.config import Acquisition, drawn_mask
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.matching import WANTED_SNR
 from lib.tasks.bragg.settings import Training
@@ -30,7 +31,7 @@ STRONGEST_SHARE = 0.5  # of the negatives of a training frame; the others by cha
 
 PEERS = {"peakfinder8": "peakfinder8", "dispersion": "dispersion extended", "local_maxima": "threshold and local maxima"}
 
-SHARES = (0.6, 0.15, 0.1, 0.15)  # of labelled frames: for training, validation, calibration, test
+SHARES = (0.15, 0.1, 0.15)  # of labelled frames, at least one each: for validation, calibration, test
 FEWEST_LABELLED = 10
 Source = Callable[[Split, int, np.random.Generator], tuple[Frame, pd.DataFrame]]
 Drawer = Callable[[np.random.Generator, tuple[int, int]], tuple[Frame, pd.DataFrame]]
@@ -197,19 +198,32 @@ class Candidates(TrainingData):
         return [self.lesson(number, rng) for number in range(min(most, self.config.batch_size, self.sizes["train"]))]
 
     def _model_ms(self, frame: Frame) -> float:
-        """Milliseconds from a frame to its candidates' scores, by a network of this size on this machine's CPU."""
+        """Milliseconds from a frame to its candidates' scores, by a network of this size on one core, as its peers are timed."""
         import torch
 
         from lib.tasks.bragg import networks
 
-        if self.network is None:
-            with torch.random.fork_rng(devices=[]):  # its weights do not matter, and nobody's random state may move
-                self.network = networks.build(self.config.model, self.config.width, self.config.dropout).eval()
-        begin = time.perf_counter()
-        found = candidates.find(frame)
-        with torch.inference_mode():
-            self.network.physical(torch.from_numpy(found.patch), torch.from_numpy(found.context))
-        return 1000 * (time.perf_counter() - begin)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if self.network is None:
+                with torch.random.fork_rng(devices=[]):  # its weights do not matter, and nobody's random state may move
+                    self.network = networks.build(self.config.model, self.config.width, self.config.dropout).eval()
+                _judge(self.network, frame)  # the first time is longer
+            begin = time.perf_counter()
+            _judge(self.network, frame)
+            return 1000 * (time.perf_counter() - begin)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _judge(network: networks.Judge, frame: Frame) -> None:
+    """All that a model of this kind does with a frame."""
+    import torch
+
+    found = candidates.find(frame)
+    with torch.inference_mode():
+        network.physical(torch.from_numpy(found.patch), torch.from_numpy(found.context))
 
 
 def simulated(config: Training, draw: Drawer) -> Candidates:
@@ -229,10 +243,12 @@ def simulated(config: Training, draw: Drawer) -> Candidates:
 def labelled_by_hand(config: Training) -> Candidates:
     """Of frames that people marked as done: what they marked are peaks, all else that stands out is none.
 
-    Frames are dealt to the splits by chance, always the same for one seed. Raises InputError where frames or labels are missing.
+    Frames are dealt to the splits by chance, always the same for one seed; what was marked under their mask is left out. Raises
+    InputError where frames, labels or the mask are missing.
     """
     marked = labels.load(labels.folder_of("bragg") / config.labels)
-    frames = folders.of_folder(config.data, {file for file, _ in marked.done})
+    acquisition = Acquisition.parse(drawn_mask(config.mask) if config.mask else {})
+    frames = folders.of_folder(config.data, {file for file, _ in marked.done}, acquisition)
     places = {place: row for row, place in enumerate(labels.places(frames.table))} if frames is not None else {}
     rows = [(places[place], place) for place in sorted(marked.done) if place in places]
     if frames is None or len(rows) < FEWEST_LABELLED:
@@ -243,12 +259,23 @@ def labelled_by_hand(config: Training) -> Candidates:
         remedy = "Label more frames and mark them as done, or name the folder they lie in."
         raise InputError(Phrase("label set {name}", name=config.labels), problem, remedy)
     order = np.random.default_rng([config.seed, len(SPLITS) + 1]).permutation(len(rows))
-    edges = np.round(np.cumsum([0, *SHARES]) * len(rows)).astype(int)
-    dealt = {split: order[a:b] for split, a, b in zip(SPLITS, edges[:-1], edges[1:], strict=True)}
+    others = [math.ceil(share * len(rows)) for share in SHARES]
+    first = np.cumsum([len(rows) - sum(others), *others[:-1]])
+    dealt = dict(zip(SPLITS, np.split(order, first), strict=True))
 
     def source(split: Split, number: int, _rng: np.random.Generator) -> tuple[Frame, pd.DataFrame]:
         row, place = rows[dealt[split][number]]
-        return files.frame_at(frames, row), marked.points(*place).assign(snr=np.inf)
+        frame = files.frame_at(frames, row)
+        return frame, on_good_pixels(marked.points(*place), frame.mask).assign(snr=np.inf)
 
     sizes: dict[Split, int] = {split: len(numbers) for split, numbers in dealt.items()}
     return Candidates(config.model_copy(update={"batch_size": min(config.batch_size, sizes["train"])}), sizes, source)
+
+
+def on_good_pixels(points: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:
+    """Those of the points (`y_px, x_px`) that lie on good pixels of the mask (H, W), or beside the frame."""
+    row, column = (np.rint(points[axis].to_numpy(float)).astype(int) for axis in ("y_px", "x_px"))
+    inside = (row >= 0) & (row < mask.shape[0]) & (column >= 0) & (column < mask.shape[1])
+    hidden = np.zeros(len(points), bool)
+    hidden[inside] = ~mask[row[inside], column[inside]]
+    return points[~hidden]

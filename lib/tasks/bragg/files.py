@@ -278,7 +278,7 @@ def _drawn(mask_name: str) -> Path:
     last = mask_name.removeprefix(DRAWN)
     path = data_dir() / "bragg" / "masks" / last
     if last != _last(last) or not path.is_file():
-        raise InputError(mask_name, "is no mask that was drawn here", "Choose one of those that are offered, or draw it again")
+        raise InputError(last, "is no mask that was drawn here", "Choose one of those that are offered, or draw it again")
     return path
 
 

@@ -13,7 +13,7 @@ from lib.tasks.bragg import files
 from lib.tasks.bragg.config import SUFFIXES, Acquisition
 
 
-def of_folder(data: str, wanted: Collection[str]) -> Samples | None:
+def of_folder(data: str, wanted: Collection[str], acquisition: Acquisition) -> Samples | None:
     """References to the frames of those files of a folder, or file, that are `wanted`; each file is called as it is there.
 
     `data` lies under data/bragg or anywhere; folders in it are looked into. `wanted` are the names that pages or commands gave
@@ -29,7 +29,7 @@ def of_folder(data: str, wanted: Collection[str]) -> Samples | None:
         for group in files.bundles([found[place][1] for place in places]):
             together = [found[places[place]] for place in group]
             if name := called.get(together[0][1]):
-                read = files.read_bundle(together, Acquisition())
+                read = files.read_bundle(together, acquisition)
                 parts.append(read.with_columns(file=[name] * len(read)))
     return Samples.concat(parts) if parts else None
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from lib.task import InputError, Phrase
 
+LEAST_SPACING_PX = 6.0  # between neighbouring reflections, the direct beam among them: nearer ones are not told apart
 FLAT_PX = 0.5  # modules this little away from a common grid make one flat picture
 RING_POINTS = 721
 HC_EV_ANGSTROM = 12398.419843320026  # CODATA 2018: Planck constant × speed of light
@@ -49,13 +50,17 @@ class Module:
 
 @dataclass(frozen=True)
 class Geometry:
-    """A detector in the beam. Values that are not known are None; without them there is no resolution, all else works."""
+    """A detector in the beam. Values that are not known are None; without them there is no resolution, all else works.
+
+    Where the beam's place is not known, `beam_known` is False and the modules stand around the middle of the array.
+    """
 
     shape: tuple[int, int]
     modules: tuple[Module, ...]
     px_size_um: float | None = None
     distance_mm: float | None = None
     wavelength_angstrom: float | None = None
+    beam_known: bool = True
 
     @staticmethod
     def flat(
@@ -74,7 +79,7 @@ class Geometry:
         cy, cx = center_yx_px or ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
         whole = panels or [(0, shape[0], 0, shape[1])]
         modules = tuple(Module(y0, y1, x0, x1, (y0 - cy, x0 - cx)) for y0, y1, x0, x1 in whole)
-        return Geometry(shape, modules, px_size_um, distance_mm, wavelength_angstrom)
+        return Geometry(shape, modules, px_size_um, distance_mm, wavelength_angstrom, center_yx_px is not None)
 
     @property
     def knows_resolution(self) -> bool:
@@ -109,6 +114,14 @@ class Geometry:
             y[inside], x[inside] = module.positions_px(y_px[inside], x_px[inside])
             z[inside] = np.nan if self.distance_mm is None else self.distance_mm + module.offset_mm
         return y, x, z
+
+    def at_beam(self, y_px: np.ndarray, x_px: np.ndarray) -> np.ndarray:
+        """Which array positions (n,) are so near to the direct beam that no reflection can be there; none where it is not known.
+
+        The direct beam is the origin of the reciprocal lattice, so that the nearest reflection is one spacing away from it.
+        """
+        y, x, _ = self.locate(y_px, x_px)
+        return self.beam_known & (np.hypot(y, x) < LEAST_SPACING_PX)
 
     def resolution_angstrom(self, y_px: np.ndarray, x_px: np.ndarray) -> np.ndarray:
         """The d-spacing that array positions (n,) see: λ = 2 d sin θ with tan 2θ = r / distance. NaN where it is not known."""

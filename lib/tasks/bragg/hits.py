@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from lib.disk import written_whole
 from lib.task import InputError, Samples
@@ -21,6 +23,7 @@ from lib.words import Say, english
 MOST_THREADS = 8  # frames in memory at the same time
 FEWEST_PEAKS = 3.0  # expected peaks of a hit, of a model that no number was chosen for yet
 RANGED = ("noise", "per_mpx")  # what tells whether a frame is known
+FREELY_LOW = ("per_mpx",)  # a blank of a run whose labelled frames are all hits is nothing strange
 
 
 def candidates_of(frame: Frame) -> Samples:
@@ -86,7 +89,7 @@ def _strange(record: pd.Series, facts: Mapping[str, Any], say: Say) -> str:
     told = []
     for name in RANGED:
         low, high = facts.get("range", {}).get(name, (-np.inf, np.inf))
-        if record[name] < low or record[name] > high:
+        if record[name] > high or (record[name] < low and name not in FREELY_LOW):
             told.append(words[name])
     return "; ".join(told)
 
@@ -109,14 +112,24 @@ def certify(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame,
     return {
         "threshold": threshold,
         "hit_peaks": score.best_threshold(expected, is_hit, is_hit)[0] if is_hit.any() and not is_hit.all() else FEWEST_PEAKS,
-        "range": {name: _range(frames[name].to_numpy(float)) for name in RANGED},
+        "range": {name: _range(frames[name].to_numpy(float)) for name in RANGED} if len(frames) > 1 else {},
     }
 
 
 def _range(values: np.ndarray) -> list[float]:
+    """What frames like these n > 1 read, low and high: quantiles with a margin.
+
+    Quantiles of few frames tell little: their range reaches at least as far as one more is to be expected, if they are normally
+    distributed (a prediction interval by Student's t, Hahn & Meeker 1991, Statistical Intervals).
+    """
     low, high = np.quantile(values, score.RANGE)
     margin = score.MARGIN * (high - low)
-    return [float(low - margin), float(high + margin)]
+    low, high = low - margin, high + margin
+    n = len(values)
+    if n < score.FEWEST_RANGED:
+        reach = stdtrit(n - 1, score.RANGE[1]) * values.std(ddof=1) * math.sqrt(1 + 1 / n)
+        low, high = min(low, values.mean() - reach), max(high, values.mean() + reach)
+    return [float(low), float(high)]
 
 
 def write_prediction(table: pd.DataFrame, judged: pd.DataFrame, samples: Samples, folder: Path) -> list[Path]:

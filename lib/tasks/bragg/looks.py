@@ -84,7 +84,7 @@ def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
     Of spots whose `snr` is known, those of WANTED_SNR must be found; a weaker one that is found is neither right nor wrong.
     """
     ours, theirs = (table[["y_px", "x_px"]].to_numpy(float) for table in (found, wanted))
-    must = wanted["snr"].to_numpy(float) >= WANTED_SNR if "snr" in wanted else np.ones(len(theirs), bool)
+    must = strong(wanted)
     told = matching.score(ours, theirs[must], theirs[~must])
     common, more, missed = told.true_positives, told.false_positives, told.missed
     return {
@@ -92,6 +92,11 @@ def compare(found: pd.DataFrame, wanted: pd.DataFrame) -> dict[str, float]:
         "precision": common / (common + more) if common + more else float("nan"),
         "recall": common / (common + missed) if common + missed else float("nan"),
     }  # fmt: skip
+
+
+def strong(wanted: pd.DataFrame) -> np.ndarray:
+    """Which spots, bool (n,), must be found: those of WANTED_SNR, all where no `snr` is known."""
+    return wanted["snr"].to_numpy(float) >= WANTED_SNR if "snr" in wanted else np.ones(len(wanted), bool)
 
 
 def suggest_mask(samples: Samples, report: Callable[[float, str], None], say: Say = english) -> np.ndarray:

@@ -60,7 +60,7 @@ def _frames(table: pd.DataFrame, samples: Samples, judged: pd.DataFrame, say: Sa
         mine = judged[judged["of"] == row]
         y, x = mine["y_px"].to_numpy(), mine["x_px"].to_numpy()
         fig = frame_figure(frame, [(say("peaks"), figures.ORANGE, y, x)])
-        title = say("{file} · frame {n}", file=table["file"].iloc[row], n=table["frame"].iloc[row])
+        title = say("{file} · frame {n}", file=table["file"].iloc[row], n=int(table["frame"].iloc[row]))
         panels.append(Panel(f"frame-{row}", title, fig, say("Logarithmic; circles are peaks."), wide=True))
     return panels
 

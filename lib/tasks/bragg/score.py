@@ -19,6 +19,7 @@ APART_PX = 3.0  # of two peaks nearer than this the less certain one goes
 BINS = 15  # of the calibration error
 RANGE = (0.01, 0.99)  # quantiles of calibration frames within which a frame is like them
 MARGIN = 0.1  # and beyond, in units of their width
+FEWEST_RANGED = 100  # frames that such quantiles can be taken of
 
 
 def decode(scores: np.ndarray, table: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
@@ -106,20 +107,20 @@ def best_threshold(scores: np.ndarray, is_peak: np.ndarray, wanted: np.ndarray) 
 def frame_threshold(scores: np.ndarray, is_peak: np.ndarray, wanted: np.ndarray, frame: np.ndarray) -> float:
     """The threshold with the largest mean F1 of frames that have wanted spots: each frame counts alike, however many it has.
 
-    `frame` (n,) are whole numbers from 0. All spots together would let the few frames with thousands of spots decide.
+    `frame` (n,) are whole numbers from 0. All spots together would let the few frames with thousands of spots decide. Of equally
+    good thresholds, of which few frames leave many, it is the middle one.
     """
     n = int(frame.max(initial=-1)) + 1
     missed = np.bincount(frame, wanted, n)
     if not missed.any():
         return THRESHOLD
-    best, mean = THRESHOLD, -1.0
+    means = []
     for threshold in STEPS:
         found = scores >= threshold
         right, false = np.bincount(frame, found & wanted, n), np.bincount(frame, found & ~is_peak, n)
-        f1 = 2 * right / np.maximum(right + false + missed, 1)
-        if f1[missed > 0].mean() >= mean:  # of equal ones the highest
-            best, mean = float(threshold), float(f1[missed > 0].mean())
-    return best
+        means.append((2 * right / np.maximum(right + false + missed, 1))[missed > 0].mean())
+    best = np.flatnonzero(np.array(means) >= max(means) - 1e-9)
+    return float(STEPS[best[len(best) // 2]])
 
 
 def budget_threshold(scores: np.ndarray, is_peak: np.ndarray, megapixels: float, most_per_mpx: float) -> float:

@@ -35,6 +35,9 @@ class Training(TrainConfig):
     dropout: float = option(0.1, "Share of dense inputs left out while training", group="model", ge=0, le=0.9)
     labels: str = option("", "Set of labels made on the Clean page to train on; empty simulates frames", group="data", path=True)
     data: str = option("", "Folder or file with the labelled frames, under data/bragg or anywhere", group="data", path=True)
+    mask: str = option(
+        "", "Mask drawn on the Clean page, for the labelled frames beside their own; empty for none", group="data", path=True
+    )
     frames_per_epoch: int = option(400, "Training frames in one epoch", unit="frames", group="data", ge=1, le=1_000_000)
     passes: int = option(
         10, "Epochs before new frames are simulated; candidates are turned in each", unit="epochs", group="data", ge=1, le=10_000
@@ -60,6 +63,8 @@ class Training(TrainConfig):
     def _fits(self) -> Self:
         if self.labels and not self.data:
             raise ValueError(Phrase("labels need data: the folder or file that their frames lie in"))
+        if self.mask and not self.labels:
+            raise ValueError(Phrase("mask needs labels: simulated frames come with masks of their own"))
         if self.batch_size > self.frames_per_epoch:
             told = "batch_size = {batch} is larger than frames_per_epoch = {frames}"
             raise ValueError(Phrase(told, batch=self.batch_size, frames=self.frames_per_epoch))

@@ -38,19 +38,21 @@ def sheet_panels(
         "The threshold, {threshold}, was chosen on calibration frames that the test did not see.", threshold=f"{threshold:.3f}"
     )
     return [
-        Panel("peers", say("Beside the classical finders"), peer_table(*known, say), say(
-            "The same test frames. Classical finders have their default settings, which were chosen on simulated frames. Recall "
-            "counts spots of I/σ ≥ 5; a weaker spot that is found is no error. Times are medians on the machine that made the "
-            "sheet."
-        ), wide=True),
+        Panel("peers", say("Beside the classical finders"), peer_table(*known, say), " ".join((
+            say("The same test frames. Classical finders have their default settings, which were chosen on simulated frames."),
+            say("Recall counts the peaks that were marked by hand; any other is a false one.") if by_hand(truth, samples) else
+            say("Recall counts spots of I/σ ≥ 5; a weaker spot that is found is no error."),
+            say("Times are medians on the machine that made the sheet."),
+        )), wide=True),
         Panel("precision-recall", say("Precision and recall"), precision_recall_figure(predicted, truth, threshold, say), chosen),
         Panel("calibration", say("Is the score a probability?"), calibration_figure(predicted, truth, say), say(
             "Of candidates with a given score, the share that are peaks. On the diagonal the score can be taken at its word."
         )),
         *_by_snr(*known, say),
         *_by_resolution(*known, say),
-        Panel("position", say("How far off"), position_figure(*known, say),
-              say("Distance of found peaks from the true centre. Half of them are nearer than the median.")),
+        Panel("position", say("How far off"), position_figure(*known, say), say(
+            "Distance of found peaks from the true centre, or from the mark of a hand. Half of them are nearer than the median."
+        )),
         Panel("tolerance", say("F1 by tolerance"), tolerance_table(*known, say),
               say("How near a peak must be to count as found.")),
         Panel("confusion", say("Candidates"), confusion_table(*known, say),
@@ -58,8 +60,18 @@ def sheet_panels(
         Panel("causes", say("What false peaks are"), cause_table(*known, say),
               say("False peaks per frame, by what is there.")),
         *_hits(frames, facts, say),
-        Panel("worst", say("Worst frames"), worst_table(predicted, truth, say), say("Frames with the most errors.")),
+        Panel("worst", say("Worst frames"), worst_table(*known, say), say("Frames with the most errors.")),
     ]  # fmt: skip
+
+
+def by_hand(truth: pd.DataFrame, samples: pd.DataFrame) -> bool:
+    """Whether the spots are peaks that people marked: nobody knows how strong one is."""
+    return not np.isfinite(samples["true_snr"].to_numpy(float)[truth["is_peak"].to_numpy(bool)]).any()
+
+
+def _spots(truth: pd.DataFrame, samples: pd.DataFrame, say: Say) -> str:
+    """What the spots are called that have to be found."""
+    return say("marked peaks") if by_hand(truth, samples) else say("spots of I/σ ≥ 5")
 
 
 def peer_table(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, say: Say = english) -> pd.DataFrame:
@@ -127,8 +139,8 @@ def calibration_figure(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say = 
 
 
 def _by_snr(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, say: Say) -> list[Panel]:
-    """Of simulated spots alone: nobody knows how strong one is that was marked by hand."""
-    if not np.isfinite(samples["true_snr"].to_numpy(float)[truth["is_peak"].to_numpy(bool)]).any():
+    """Of simulated spots alone."""
+    if by_hand(truth, samples):
         return []
     told = say("Share of simulated spots that were found, by what a perfect fit of the spot would reach as I/σ.")
     return [Panel("snr", say("Which spots are found"), snr_figure(predicted, truth, samples, say), told)]
@@ -157,7 +169,9 @@ def _by_resolution(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.Dat
     names = [f"{a:.2g}–{b:.2g} Å" for a, b in pairwise(edges)][::-1]
     fig = figures.figure(xaxis_title=say("resolution"), yaxis_title=say("share found"))
     fig.add_bar(x=names, y=(hit / np.maximum(n, 1))[::-1], marker_color=figures.ACCENT, showlegend=False)
-    told = say("Share of spots of I/σ ≥ 5 that were found, from the centre of the detector outwards.")
+    told = say(
+        "Share of the {spots} that were found, from the centre of the detector outwards.", spots=_spots(truth, samples, say)
+    )
     return [Panel("resolution", say("Recall by resolution"), fig.update_yaxes(range=[0, 1.02]), told)]
 
 
@@ -194,8 +208,10 @@ def confusion_table(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.Da
     is_peak, wanted = truth["is_peak"].to_numpy(bool), truth["wanted"].to_numpy(bool)
     proposed = samples["proposed"].to_numpy(bool)
     kinds = {
-        say("spots of I/σ ≥ 5"): wanted, say("weaker spots"): is_peak & ~wanted, say("no spot"): ~is_peak & proposed,
-    }  # fmt: skip
+        _spots(truth, samples, say): wanted,
+        **({} if by_hand(truth, samples) else {say("weaker spots"): is_peak & ~wanted}),
+        say("no spot"): ~is_peak & proposed,
+    }
     rows = [
         {
             say("what it is"): name,
@@ -256,7 +272,7 @@ def _hits(frames: pd.DataFrame, facts: Mapping[str, Any], say: Say) -> list[Pane
     return [Panel("hits", say("Hits and blanks"), fig, told)]
 
 
-def worst_table(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say = english) -> pd.DataFrame:
+def worst_table(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, say: Say = english) -> pd.DataFrame:
     """The frames with the most false and missed peaks."""
     found = predicted["is_peak"].to_numpy(bool)
     table = predicted[["file", "frame"]].assign(
@@ -267,6 +283,6 @@ def worst_table(predicted: pd.DataFrame, truth: pd.DataFrame, say: Say = english
     order = (frames["false"] + frames["missed"]).argsort(kind="stable")[::-1][:WORST]
     heads = {
         "file": say("file"), "frame": say("frame"), "false": say("false peaks"), "missed": say("missed"),
-        "spots": say("spots of I/σ ≥ 5"),
+        "spots": _spots(truth, samples, say),
     }  # fmt: skip
     return frames.iloc[order].reset_index(drop=True).rename(columns=heads)

@@ -12,11 +12,10 @@ import numpy as np
 from lib.tasks.bragg.config import Simulation
 from lib.tasks.bragg.crystal import REFERENCE_D_ANGSTROM, Rocking
 from lib.tasks.bragg.detector import Hardware, cropped, hardware, placed, tiled
-from lib.tasks.bragg.geometry import HC_EV_ANGSTROM, Geometry
+from lib.tasks.bragg.geometry import HC_EV_ANGSTROM, LEAST_SPACING_PX, Geometry
 
 LAYOUTS = ("Eiger 4M", "Jungfrau 4M", "ePix10k 2M", "CSPAD", "Pilatus 6M")
 REAL_LAYOUT_SHARE = 0.45
-LEAST_SPACING_PX = 6.0  # between neighbouring reflections
 BLANK_SHARE = 0.12
 Settings = dict[str, Any]
 

@@ -73,9 +73,10 @@ def _values(predicted: pd.DataFrame, samples: Samples, say: Say) -> pd.DataFrame
                           f"{100 * float(one[f'{channel}_hi']):.1f})" for channel in CHANNELS}  # fmt: skip
         name = str(one.get("image", samples.table["file"].iloc[row]))
         rows.append({say("picture"): name, "": say("predicted (%)"), **cells})
-        if f"true_{CHANNELS[0]}" in samples.table:
-            true = {channel: f"{100 * float(samples.table[f'true_{channel}'].iloc[row]):.1f}" for channel in CHANNELS}
-            rows.append({say("picture"): name, "": say("measured (%)"), **true})
+        known = [100 * float(samples.table.iloc[row].get(f"true_{channel}", np.nan)) for channel in CHANNELS]
+        if np.isfinite(known).any():
+            true = [f"{value:.1f}" if np.isfinite(value) else "–" for value in known]
+            rows.append({say("picture"): name, "": say("measured (%)"), **dict(zip(CHANNELS, true, strict=True))})
     return pd.DataFrame(rows)
 
 
@@ -181,7 +182,9 @@ def _maps(table: pd.DataFrame, images: np.ndarray | None, known: pd.DataFrame, f
         "where it lowers it, and grey where it does not matter: found by greying places of the image and predicting again."
     )
     if len(rows) < len(table):
-        told += " " + say("The first {n} are shown.", n=len(rows))
+        told += " " + say(
+            "The first {n} are shown; the Predict page shows any other one when you tick it in the table.", n=len(rows)
+        )
     return [Panel("maps", say("Where the network looked"), film, f"{told} {deletion_text(facts, say)}", wide=True)]
 
 

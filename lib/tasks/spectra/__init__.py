@@ -46,7 +46,9 @@ class Spectra(Task):
         "decision": ("Decision", ""),
         "t2": ("T² (1: edge of training)", ""),
         "q": ("Q (1: edge of training)", ""),
+        "p_The rest": ("p_The rest", ""),
     }
+    not_resampled: ClassVar[tuple[str, ...]] = ("ece_percent",)  # the sheet's own panel has the interval that holds
 
     Simulation, Acquisition, Rules, Training = Simulation, Columns, Rules, Training
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = SIMULATION_PRESETS

@@ -213,7 +213,7 @@ def _instruments(label: np.ndarray, names: np.ndarray, title: str, say: Say) -> 
     """Whether the class depends on the instrument; a class of a few samples may be on one of them by chance."""
     codes = splits.numbered(label)
     common = np.bincount(codes)[codes] >= FEWEST
-    several = len(np.unique(names)) > 1
+    several = len(np.unique(names)) > 1 and len(np.unique(label[common])) > 1
     found = [spoken(one, say) for one in splits.warnings_of(label[common], names[common], 1, "instrument")] if several else []
     share = (pd.crosstab(label, names, normalize="columns") * 100).round(1)
     table = share.rename_axis(say("class (% of the instrument's samples)")).rename_axis(None, axis=1).reset_index()

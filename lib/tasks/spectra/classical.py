@@ -2,8 +2,8 @@
 
 PLS-DA, shrinkage LDA, linear SVM and ridge are linear: scores = x · coefᵀ + intercept, probabilities = softmax(scores ÷ T).
 Each has one setting (components, shrinkage, C, α) and solves all its settings at once, so that a choice costs one fit per fold.
-"MiniRocket" is the ridge on MiniRocket's features. `best_of` compares preprocessing × model on held-out groups and averages the
-candidates that those cannot tell from the best one.
+"MiniRocket" is the ridge on MiniRocket's features. `best_of` compares preprocessing × model on held-out groups, few rows in
+several draws of folds, and averages the candidates that those cannot tell from the best one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from lib.tasks.spectra.preprocess import recipe
 
 Solved = tuple[np.ndarray, np.ndarray]  # coefficients (S, K, P) and intercepts (S, K) of S settings
 NO_VARIANCE = 1e-30
+REPEATS, FEW_ROWS = 3, 1000  # how often folds are drawn anew for a choice among so few rows; of more, once
 
 
 class Linear(ClassifierMixin, BaseEstimator):
@@ -224,9 +225,9 @@ class Best:
     """The outcome of `best_of`; it predicts as the mean of its members.
 
     `table`: a row per candidate, best first: candidate, preprocessing, model, setting, accuracy (0 to 1), macro_f1, log_loss
-    (nats), seconds. `models`: every candidate fitted on all rows. `held_out`: of every candidate, probabilities (n, K) of
-    each row from folds that had not seen its group; columns as `labels`. `members`: the candidates that the held-out rows
-    cannot tell from the best one, which comes first.
+    (nats), seconds. `models`: every candidate fitted on all rows. `held_out`: of every candidate, probabilities (R, n, K) of
+    each row in each of R draws of folds, from a model that had not seen its group; columns as `labels`. `members`: the
+    candidates that the held-out rows cannot tell from the best one, which comes first.
     """
 
     table: pd.DataFrame
@@ -262,6 +263,7 @@ def best_of(
     candidates: Sequence[Candidate] = CANDIDATES,
     folds: int = 5,
     seen_as: np.ndarray | None = None,
+    repeats: int | None = None,
 ) -> Best:
     """Candidates compared by their accuracy on held-out groups, equals by their log loss; all are fitted on all rows.
 
@@ -269,11 +271,14 @@ def best_of(
     rows are taken from it, and the choice is the best for that instrument. Preprocessing and MiniRocket's biases see no labels
     and are fitted once on all rows; all that learns from labels is fitted within the folds. Raises InputError where there is
     one class only, a class has one group only, or a candidate is unknown. Fewer groups than `folds` make as many folds.
+    `repeats`: how often the folds are drawn anew, by default REPEATS for up to FEW_ROWS rows: among few rows, which of them are
+    held out together decides more than how good a candidate is (Kim 2009, Comput. Stat. Data Anal. 53:3735).
     """
     labels, code = _classes(y)
     _check(labels, code, groups, candidates)
     together = len(code) if groups is None else len(np.unique(splits.numbered(groups)))
-    parts = splits.folds(code, min(folds, together), rng, groups)
+    draws = range((REPEATS if len(code) <= FEW_ROWS else 1) if repeats is None else repeats)
+    parts = [splits.folds(code, min(folds, together), rng, groups) for _ in draws]
     seed = int(rng.integers(2**31))
     prepared: dict[tuple[str, bool], tuple[Any, np.ndarray, np.ndarray]] = {}
     rows: list[dict[str, Any]] = []
@@ -304,10 +309,11 @@ def alike(
 ) -> tuple[str, ...]:
     """Those of `names`, best first, whose held-out accuracy is within one standard error of the first one's.
 
+    `held_out` (R, n, K) as in `Best`: a row counts by the share of draws in which it is right.
     Few rows cannot tell them apart, so picking one of them is a draw that their mean does without. The standard error is that
     of a mean over groups (n,), whose rows are right or wrong together. Breiman, Friedman, Olshen & Stone 1984, section 3.4.3.
     """
-    hits = {name: held_out[name].argmax(axis=1) == code for name in names}
+    hits = {name: (held_out[name].argmax(axis=2) == code).mean(axis=0) for name in names}
     best = hits[names[0]]
     together = np.arange(len(code)) if groups is None else splits.numbered(groups)
     off = np.bincount(np.unique(together, return_inverse=True)[1], best - best.mean())
@@ -346,19 +352,19 @@ def _prepared(
 
 
 def _tuned(
-    model: Linear, x: np.ndarray, seen: np.ndarray, code: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]]
+    model: Linear, x: np.ndarray, seen: np.ndarray, code: np.ndarray, parts: Sequence[list[tuple[np.ndarray, np.ndarray]]]
 ) -> tuple[float, float, np.ndarray]:
-    """(setting, temperature, held-out probabilities (n, K)) of the setting that does best."""
-    scores = np.empty((len(model.grid), len(code), int(code.max()) + 1))
-    for others, held in parts:
+    """(setting, temperature, held-out probabilities (R, n, K)) of the setting that does best over the R draws of folds."""
+    scores = np.empty((len(model.grid), len(parts), len(code), int(code.max()) + 1))
+    for draw, (others, held) in [(draw, part) for draw, folds in enumerate(parts) for part in folds]:
         present, inner = np.unique(code[others], return_inverse=True)
         coef, intercept = model.solve_scaled(x[others], inner, model.grid)
         found = np.einsum("np,skp->snk", seen[held].astype(np.float64), coef, optimize=True) + intercept[:, None]
         # A class that this fold's training lacks ties with the least likely one and is never predicted.
-        scores[:, held] = found.min(axis=2, keepdims=True)
-        scores[np.ix_(np.arange(len(scores)), held, present)] = found
+        scores[:, draw, held] = found.min(axis=2, keepdims=True)
+        scores[:, draw][np.ix_(np.arange(len(scores)), held, present)] = found
     temperatures = [_temperature(s, code) for s in scores]
-    tempered = [softmax(s / t, axis=1) for s, t in zip(scores, temperatures)]
+    tempered = [softmax(s / t, axis=2) for s, t in zip(scores, temperatures)]
     table = pd.DataFrame([_measures(code, p) for p in tempered])
     best = int(_ranked(table).index[0])
     return float(model.grid[best]), temperatures[best], tempered[best]
@@ -367,14 +373,14 @@ def _tuned(
 def _temperature(scores: np.ndarray, code: np.ndarray) -> float:
     """Of least log loss against truths softened by 1/(n + 2), as Platt 1999: no certainty from a few faultless rows.
 
-    The bounds are about the spread of the scores, whose unit differs between models.
+    `scores` (R, n, K). The bounds are about the spread of the scores, whose unit differs between models.
     """
     spread = float(scores.std()) or 1.0
-    doubt, classes = 1 / (len(code) + 2), scores.shape[1]
-    wanted = np.full(scores.shape, doubt / (classes - 1))
+    doubt, classes = 1 / (len(code) + 2), scores.shape[2]
+    wanted = np.full(scores.shape[1:], doubt / (classes - 1))
     wanted[np.arange(len(code)), code] = 1 - doubt
     found = minimize_scalar(
-        lambda t: -(wanted * log_softmax(scores / (spread * np.exp(t)), axis=1)).sum(axis=1).mean(),
+        lambda t: -(wanted * log_softmax(scores / (spread * np.exp(t)), axis=2)).sum(axis=2).mean(),
         bounds=(np.log(0.01), np.log(50)),
         method="bounded",
         options={"xatol": 0.02},
@@ -383,11 +389,12 @@ def _temperature(scores: np.ndarray, code: np.ndarray) -> float:
 
 
 def _measures(code: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    predicted = probabilities.argmax(axis=1)
+    """Over all rows of all draws, probabilities (R, n, K)."""
+    predicted, truth = probabilities.argmax(axis=2), np.tile(code, (len(probabilities), 1))
     return {
-        "accuracy": float(np.mean(predicted == code)),
-        "macro_f1": float(f1_score(code, predicted, average="macro", zero_division=0)),
-        "log_loss": float(-np.log(np.maximum(probabilities[np.arange(len(code)), code], 1e-12)).mean()),
+        "accuracy": float(np.mean(predicted == truth)),
+        "macro_f1": float(f1_score(truth.ravel(), predicted.ravel(), average="macro", zero_division=0)),
+        "log_loss": float(-np.log(np.maximum(probabilities[:, np.arange(len(code)), code], 1e-12)).mean()),
     }
 
 

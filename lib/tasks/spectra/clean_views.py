@@ -6,7 +6,7 @@ Figures hold bins, quantiles or at most `POINTS` samples, so that a table of 300
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,7 @@ FARTHEST = 500  # of them, the ones with the oddest shape are always drawn
 BINS, TIME_BINS = 60, 48
 CORRELATED_ROWS = 20_000
 CLEAR_CORRELATION = 0.2
+EXTREMES = 3  # spectra at each end
 MOST_CHANNELS, MOST_CLASSES, MOST_READINGS = 6, 7, 24
 CLASS_COLOURS = {"NC": figures.ORANGE, "VR": figures.PURPLE, "CROCHET": figures.AMBER, "OK": figures.ACCENT}
 
@@ -105,7 +106,7 @@ def views(
         say("Integrals"): _integrals, say("Largest readings"): _maxima,
         say("Samples by size"): _scatter, say("Samples by shape"): _scores,
     }  # fmt: skip
-    of_kept = list(makers)[:3]  # the others show all samples, kept or not
+    of_kept = [*list(makers)[:3], say("Largest and smallest samples")]  # the others show all samples, kept or not
     if order:
         makers |= {say("Class and integral together"): _joint, say("Integral of each class"): _boxes}
     if order and {INSTRUMENT, PROVENANCE} & set(samples.table):
@@ -439,21 +440,26 @@ def _correlations(look: Look, title: str) -> Panel:
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
 def extremes(readings: pd.DataFrame) -> pd.DataFrame:
-    """The largest and the smallest spectrum of each channel, by integral: reading, which, row (from 0), sample, value."""
+    """The `EXTREMES` largest and smallest spectra of each channel, by integral, the utmost first.
+
+    Columns reading, which, row (from 0), sample, value. Fewer where there are not twice as many spectra.
+    """
     found = []
     plain = readings.reset_index(drop=True)
     for column in [name for name in plain if str(name).startswith("integral_")]:
         values = plain[column].to_numpy(float)
-        for which, of in (("largest", np.nanargmax), ("smallest", np.nanargmin)) if np.isfinite(values).any() else ():
-            row = int(of(values))
-            found.append((column, which, row, str(plain[SAMPLE].iloc[row]), float(values[row])))
+        fine = np.flatnonzero(np.isfinite(values))
+        rising = fine[np.argsort(values[fine], kind="stable")]
+        count = min(EXTREMES, max(len(rising) // 2, 1))
+        for which, rows in (("largest", rising[::-1][:count]), ("smallest", rising[:count])):
+            found += [(column, which, int(row), str(plain[SAMPLE].iloc[row]), float(values[row])) for row in rows]
     return pd.DataFrame(found, columns=["reading", "which", "row", "sample", "value"])
 
 
-def extremes_panel(readings: pd.DataFrame, axes: list[Axis], say: Say = english) -> Panel:
-    """`extremes` as a table to read, samples numbered from 1 as on the page."""
-    found = extremes(readings)
-    titles = {axis.integral: integral_title(axis, say) for axis in axes}
+def _extremes_table(look: Look, title: str) -> Panel:
+    """`extremes` as a table whose rows can be picked, samples numbered from 1 as on the page."""
+    found, say = extremes(look.readings), look.say
+    titles = {axis.integral: integral_title(axis, say) for axis in look.axes}
     words = {"largest": say("largest"), "smallest": say("smallest")}
     shown = pd.DataFrame({
         say("reading"): [titles.get(name, name) for name in found["reading"]],
@@ -461,12 +467,11 @@ def extremes_panel(readings: pd.DataFrame, axes: list[Axis], say: Say = english)
         say("no."): found["row"] + 1,
         say("sample"): found["sample"],
         say("value"): [number(value) for value in found["value"]],
+        say("kept"): look.keep[found["row"].to_numpy(int)],
     })  # fmt: skip
-    return Panel("extremes", say("Largest and smallest samples"), shown, say("By integral, over all samples read."))
-
-
-def _extremes_table(look: Look, title: str) -> Panel:
-    return replace(extremes_panel(look.readings, look.axes, look.say), title=title)
+    return Panel(
+        "extremes", title, shown, say("By integral, over all samples read."), behind=tuple((row,) for row in found["row"])
+    )
 
 
 def _extreme_spectra(look: Look, title: str) -> Panel:
@@ -475,13 +480,15 @@ def _extreme_spectra(look: Look, title: str) -> Panel:
     fig, cells = grid(len(look.axes), columns=2, height=260)
     colours = {"largest": figures.ORANGE, "smallest": figures.BLUE}
     words = {"largest": say("largest"), "smallest": say("smallest")}
+    named: set[str] = set()
     for axis, cell in zip(look.axes, cells):
         for which, row in found.loc[found["reading"] == axis.integral, ["which", "row"]].itertuples(index=False):
             fig.add_scatter(
                 x=axis.positions.astype(np.float32), y=np.asarray(look.samples.inputs[axis.name][row], dtype=np.float32),
                 mode="lines", line={"color": colours[which], "width": 1.5}, name=words[which], legendgroup=which,
-                showlegend=cell == {"row": 1, "col": 1}, **cell,
+                showlegend=cell == {"row": 1, "col": 1} and which not in named, **cell,
             )  # fmt: skip
+            named.add(which)
         fig.update_xaxes(title_text=two_lines(axis_title(axis, say) + ", " + channel_title(axis, say)), **cell)
         fig.update_yaxes(title_text=value_title(axis, say), **cell)
     return Panel("extreme-spectra", title, fig, say("By integral, of each channel."), True)

@@ -66,8 +66,8 @@ class Simulation(Config):
     population: bool = option(
         False, "Draw barrels of all classes, measured on both instruments over the years, instead of this one", group="population"
     )
-    ok_share: float = option(0.66, "Share of barrels without a defect", group="population", ge=0, le=1)
-    crochet_share: float = option(0.16, "Share of barrels with a trace of a defect", group="population", ge=0, le=1)
+    ok_share: float = option(0.66, "Share of barrels without a defect: OK", group="population", ge=0, le=1)
+    crochet_share: float = option(0.16, "Share of barrels with a trace of a defect: CROCHET", group="population", ge=0, le=1)
     defect_strength: float = option(
         1.0, "How much a defect changes the syrup; at 1 a good model tells OK from the rest with AUC .93", group="population",
         ge=0, le=10,

@@ -243,7 +243,7 @@ def preview(samples: Samples, row: int, say: Say = english) -> go.Figure:
             line = {"color": figures.GREY if number == 1 else figures.ACCENT, "width": 1.5}
             x, y = axis.positions.astype(np.float32), made.astype(np.float32)
             fig.add_scatter(x=x, y=y, mode="lines", line=line, name=title, showlegend=False, **cell)
-            fig.update_yaxes(title_text=title if column == 1 else "", **cell)
+            fig.update_yaxes(title_text=title.replace(" (", "<br>(") if column == 1 else "", **cell)
         fig.update_xaxes(title_text=two_lines(axis_title(axis, say) + ", " + channel_title(axis, say)), row=4, col=column)
     return fig.update_layout(height=640, margin={"t": 16})
 

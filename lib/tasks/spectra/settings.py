@@ -36,7 +36,7 @@ class Rules(Config):
     max_transmittance_percent: float = option(100.0, "Highest transmittance", unit="%", group="data", ge=0, le=100)
     measured_from: str = option("", "First day kept, as 2024-03-01; empty keeps all", group="data")
     measured_to: str = option("", "Last day kept, as 2024-05-31; empty keeps all", group="data")
-    drop_vr1: bool = option(False, "Remove samples of severity VR and type 1", group="data")
+    drop_vr1: bool = option(False, "Remove samples of severity VR and type 1: VR1", group="data")
     drop_duplicates: bool = option(True, "Remove spectra that repeat an earlier row in every channel", group="data")
     inspector_only: bool = option(False, "Remove samples that no inspector tasted", group="data")
 

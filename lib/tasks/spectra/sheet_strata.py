@@ -227,9 +227,18 @@ def candidate_panels(facts: Facts, say: Say) -> list[Panel]:
         table = table.drop(columns="candidate")  # it is the other two together
     for column in table.select_dtypes("number"):
         table[column] = table[column].map(lambda value: float(f"{value:.4g}") if isinstance(value, float) else value)
+    if "setting" in table:
+        table["setting"] = [_setting(str(value), say) for value in table["setting"]]
     table.columns = [say(CANDIDATE_TITLES.get(str(column), str(column))) for column in table]
     told = say(
         "Each candidate was tried on held-out parts of the training rows: the test rows had no say. The model is the mean of "
         "those ticked, which these rows cannot tell from the first (one standard error)."
     )
     return [Panel("candidates", say("Models that were compared"), table, told, wide=True)]
+
+
+def _setting(told: str, say: Say) -> str:
+    """The setting of a candidate as `classical` writes it, in words; C and alpha are symbols."""
+    name, _, value = told.partition(" ")
+    words = {"components": say("components {value}", value=value), "shrinkage": say("shrinkage {value}", value=value)}
+    return words.get(name, told)
