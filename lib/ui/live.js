@@ -9,20 +9,18 @@ const plotly = () => new Promise((found) => {
   look();
 });
 
-// What is in view is drawn at once, the rest when the browser has nothing else to do.
+// What is in view or only redrawn is drawn at once, the rest when the browser has nothing else to do.
 function inTurn(place, draw) {
   const { top, bottom } = place.getBoundingClientRect();
-  if (top < window.innerHeight && bottom > 0) draw();
+  if (place.data || (top < window.innerHeight && bottom > 0)) draw();
   else if (window.requestIdleCallback) window.requestIdleCallback(draw, { timeout: LATEST_MS });
   else setTimeout(draw);
 }
 
-const fullScreen = (title) => ({
-  name: "fullScreen",
-  title,
-  icon: { width: 24, height: 24, path: CORNERS },
-  click: (place) => (document.fullscreenElement ? document.exitFullscreen() : place.requestFullscreen()),
-});
+// One function for all calls: with a config that differs, Plotly draws the figure anew.
+const toggleScreen = (place) => (document.fullscreenElement ? document.exitFullscreen() : place.requestFullscreen());
+const icon = { width: 24, height: 24, path: CORNERS };
+const fullScreen = (title) => ({ name: "fullScreen", title, icon, click: toggleScreen });
 
 function fitScreen({ currentTarget: place }) {
   const full = document.fullscreenElement === place;
