@@ -29,12 +29,19 @@ function fitScreen({ currentTarget: place }) {
   window.Plotly.relayout(place, { ...size, autosize: !full });
 }
 
+// Drawing ends some time later; of a figure that is gone by then it does not matter how.
+function keep(place, drawing) {
+  place.drawing = Promise.resolve(drawing).catch((error) => {
+    if (place.isConnected) throw error;
+  });
+}
+
 function made(parent) {
   const place = document.createElement("div");
   let width = 0;
   place.className = "live-figure";
   place.seen = new ResizeObserver(([{ contentRect }]) => {
-    if (place.data && contentRect.width && contentRect.width !== width) window.Plotly.Plots.resize(place);
+    if (place.data && contentRect.width && contentRect.width !== width) keep(place, window.Plotly.Plots.resize(place));
     width = contentRect.width;
   });
   place.seen.observe(parent);
@@ -51,13 +58,14 @@ export default function ({ parentElement, data }) {
     place.height = layout.height ?? HEIGHT_PX;
     place.style.minHeight = `${place.height}px`;
     plotly().then((library) => inTurn(place, () => {
-      if (place.wanted !== data.figure || !place.isConnected) return; // a later one is on its way, or the page is left
-      library.react(place, traces, layout, { ...data.config, modeBarButtonsToAdd: [fullScreen(data.full)] });
+      if (place.wanted !== data.figure) return; // a later one is on its way
+      if (!place.isConnected) return void (place.wanted = ""); // the page is left, or comes back
+      keep(place, library.react(place, traces, layout, { ...data.config, modeBarButtonsToAdd: [fullScreen(data.full)] }));
     }));
   }
   return () => {
     place.seen.disconnect();
-    window.Plotly?.purge(place);
     place.remove();
+    Promise.resolve(place.drawing).finally(() => window.Plotly?.purge(place)); // what still draws needs what a purge removes
   };
 }
