@@ -38,9 +38,9 @@ unit: $(VENV)/.installed-dev  ## every test that needs neither a browser nor a c
 slurm: $(VENV)/.installed-dev  ## the tests of runs on a cluster
 	$(ONE_THREAD) $(PY) -m pytest tests/slurm/test_real*.py -n $(JOBS) --dist worksteal
 
-# After the rest: the browser tests start servers and trainings of their own, one server for each file's tests side by side.
+# One at a time and after the rest: the browser tests start servers and trainings of their own.
 e2e: $(VENV)/.installed-dev browser  ## the browser tests
-	$(ONE_THREAD) $(PY) -m pytest tests/e2e -n $(JOBS) --dist loadfile
+	$(ONE_THREAD) $(PY) -m pytest tests/e2e
 
 format: $(VENV)/.installed-dev  ## rewrite the sources in the house format
 	$(PY) -m ruff check --fix .
