@@ -43,30 +43,26 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def toy(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     """The toy task, found by `lib.tasks` here and in the processes the test starts."""
-    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_TASKS))
-    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_TASKS)])
-    _forget()
-    yield lib.tasks.get("toy")
-    _forget()
+    yield from _found_in(TOY_TASKS, "toy", monkeypatch)
 
 
 @pytest.fixture
 def dots(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     """The toy task whose samples are pictures, found as `toy` is."""
-    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_PLATES))
-    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_PLATES)])
-    _forget()
-    yield lib.tasks.get("dots")
-    _forget()
+    yield from _found_in(TOY_PLATES, "dots", monkeypatch)
 
 
 @pytest.fixture
 def patient(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
     """The toy task whose predictions keep finished slices, found as `toy` is."""
-    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(TOY_SLICES))
-    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(TOY_SLICES)])
+    yield from _found_in(TOY_SLICES, "patient", monkeypatch)
+
+
+def _found_in(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    monkeypatch.setenv("LIGHTBENCH_TASK_PATH", str(folder))
+    monkeypatch.setattr(lib.tasks, "__path__", [*lib.tasks.__path__, str(folder)])
     _forget()
-    yield lib.tasks.get("patient")
+    yield lib.tasks.get(name)
     _forget()
 
 

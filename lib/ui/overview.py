@@ -14,7 +14,7 @@ from lib.figures import themed
 from lib.task import Panel, Task, View
 from lib.ui.context import go_to, theme
 from lib.ui.forms import fill_form
-from lib.ui.panels import PAGE_FONT, numbers_of, show_panel
+from lib.ui.panels import PAGE_FONT, behind_places, numbers_of, show_panel
 from lib.ui.words import t
 
 MOST_MADE = 24  # panels kept for one set of files
@@ -108,4 +108,4 @@ def _ticked(panel: Panel, key: str) -> list[int]:
     places = [*chosen["rows"], *(int(cell[0]) for cell in chosen["cells"])]
     hint = t("Press a row to look at its sample; tick several at their left edge to keep or drop them together.")
     st.caption(f"{panel.explanation} :material/touch_app: {hint}")
-    return list(dict.fromkeys(number for place in places if place < len(panel.behind) for number in panel.behind[place]))
+    return behind_places(panel, places)

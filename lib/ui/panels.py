@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -83,8 +83,12 @@ def _show_pickable(panel: Panel, key: str, behind: SamplesBehind) -> None:
         places = event["selection"]["rows"]
         hint = t("Tick a row to see the samples behind it.")
     st.caption(f"{panel.explanation} :material/touch_app: {hint}")
-    numbers = [number for place in places if place < len(panel.behind) for number in panel.behind[place]]
-    show_behind(list(dict.fromkeys(numbers)), key, behind)
+    show_behind(behind_places(panel, places), key, behind)
+
+
+def behind_places(panel: Panel, places: Iterable[int]) -> list[int]:
+    """Numbers of the samples behind these rows or points of a panel, each once."""
+    return list(dict.fromkeys(number for place in places if place < len(panel.behind) for number in panel.behind[place]))
 
 
 def show_behind(numbers: Sequence[int], key: str, behind: SamplesBehind) -> None:
