@@ -29,10 +29,13 @@ LOOKING_MS = 1500
 # Milliseconds from now to the picture of another frame, drawn.
 WATCH = """(canvas) => {
   const begin = performance.now();
-  window.shown = new Promise((done) => new MutationObserver((_changes, watch) => {
-    watch.disconnect();
-    requestAnimationFrame(() => done(performance.now() - begin));
-  }).observe(canvas, {attributes: true, attributeFilter: ['aria-label']}));
+  window.shown = new Promise((done, fail) => {
+    new MutationObserver((_changes, watch) => {
+      watch.disconnect();
+      requestAnimationFrame(() => done(performance.now() - begin));
+    }).observe(canvas, {attributes: true, attributeFilter: ['aria-label']});
+    setTimeout(() => fail(new Error('no other frame was shown within a minute')), 60000);
+  });
 }"""
 
 

@@ -18,6 +18,7 @@ from lib.config import Config, InputError
 from lib.words import Phrase
 
 ROOT = Path(__file__).resolve().parent.parent  # the repository
+MASKS, LABELS, LABEL_SET = "masks", "labels", "labels.json"  # data/<task>/masks/…, data/<task>/labels/<name>/labels.json
 _FOR_BROWSER: ContextVar[bool] = ContextVar("for_browser", default=False)
 
 
@@ -30,6 +31,31 @@ def home() -> Path:
 def data_dir() -> Path:
     """Where users put their files; need not exist yet."""
     return home() / "data"
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files in and below a folder: each folder's own by name, then those of its folders; links to folders are not followed.
+
+    Hidden ones are left out, and so are the masks and label sets that people make on the pages, which lie beside their files:
+    they are no measurements. A folder of them that is given itself is gone through like any other.
+    """
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if not (hidden(name) or _made_here(here / name)))
+        yield from (here / name for name in sorted(names) if not hidden(name))
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of that name is none of the user's."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _made_here(folder: Path) -> bool:
+    """Whether a folder is a task's masks that were drawn, or one of its label sets; one that is only called so is the user's."""
+    real, root = folder.resolve(), data_dir().resolve()
+    if real.name == MASKS and real.parent.parent == root:
+        return True
+    return real.parent.name == LABELS and real.parent.parent.parent == root and (real / LABEL_SET).is_file()
 
 
 @contextmanager

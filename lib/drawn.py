@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lib.disk import MASKS
 from lib.runs import data_dir, write_atomic
 from lib.task import InputError, Phrase
 from lib.uploads import archive_names
@@ -70,7 +71,7 @@ def of_pixels(bad: np.ndarray) -> Stroke:
 
 def folder_of(task: str) -> Path:
     """Where a task's drawn masks are kept; need not exist yet."""
-    return data_dir() / task / "masks"
+    return data_dir() / task / MASKS
 
 
 def names(task: str) -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.disk import LABEL_SET, LABELS
 from lib.runs import data_dir, read_json, write_atomic, write_json
 from lib.task import InputError, Phrase
 from lib.uploads import archive_names
@@ -58,6 +59,7 @@ class LabelSet:
     """Points per frame: `table` has the columns COLUMNS; `done` are frames that a person went through, empty ones too.
 
     `about` tells `by`, `created_at` and `changed_at` (unix seconds), and `started_from`, a finder with its parameters or None.
+    `acquisitions` holds, by file, what was typed of the instrument when its marks last changed; of others nobody noted it.
     """
 
     name: str
@@ -65,6 +67,7 @@ class LabelSet:
     done: frozenset[Place] = frozenset()
     about: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 0
+    acquisitions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def points(self, file: str, frame: int) -> pd.DataFrame:
         """Columns `y_px`, `x_px` of one frame, in the order they were marked."""
@@ -111,12 +114,12 @@ def _points_table(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
 # --- on disk ----------------------------------------------------------------------------------------------------------
 def folder_of(task: str) -> Path:
     """Where a task's label sets are kept; need not exist yet."""
-    return data_dir() / task / "labels"
+    return data_dir() / task / LABELS
 
 
 def names(task: str) -> list[str]:
     """The label sets of a task, the one changed last first."""
-    found = [path for path in folder_of(task).glob("*/labels.json") if not path.parent.name.startswith(".")]
+    found = [path for path in folder_of(task).glob(f"*/{LABEL_SET}") if not path.parent.name.startswith(".")]
     return [path.parent.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
@@ -142,7 +145,7 @@ def create(task: str, name: str, by: str = "", started_from: Mapping[str, Any] |
 def load(folder: Path) -> LabelSet:
     """The set in a folder. Raises InputError where there is none, or where it is damaged."""
     for attempt in range(5):
-        about = read_json(folder / "labels.json")
+        about = read_json(folder / LABEL_SET)
         if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
             problem = "labels.json is missing, damaged or of another version"
             raise InputError(_subject(folder), problem, "Choose another set, or restore its folder from a backup.")
@@ -150,6 +153,7 @@ def load(folder: Path) -> LabelSet:
             table = pd.read_parquet(folder / Path(about["points"]).name)[list(COLUMNS)]
             revision = int(about["revision"])
             done = frozenset((str(file), int(frame)) for file, frames in about["done"].items() for frame in frames)
+            acquisitions = {str(file): dict(typed) for file, typed in about.get("acquisitions", {}).items()}
         except FileNotFoundError:  # another session has just replaced it
             time.sleep(0.02 * (attempt + 1))
             continue
@@ -157,17 +161,23 @@ def load(folder: Path) -> LabelSet:
             raise _damaged(folder) from error
         known = {key: about.get(key) for key in ("by", "created_at", "changed_at", "changed_by", "started_from")}
         points = _points_table(list(table.itertuples(index=False, name=None)))
-        return LabelSet(folder.name, points, done, known, revision)
+        return LabelSet(folder.name, points, done, known, revision, acquisitions)
     raise _damaged(folder)
 
 
-def change(folder: Path, changes: Sequence[Change], by: str = "") -> LabelSet:
-    """Apply changes to the set as it lies on disk now, write it, and return it. Raises InputError; nothing is changed then."""
+def change(folder: Path, changes: Sequence[Change], by: str = "", acquisition: Mapping[str, Any] | None = None) -> LabelSet:
+    """Apply changes to the set as it lies on disk now, write it, and return it. Raises InputError; nothing is changed then.
+
+    `acquisition` is what was typed of the instrument when these files were read, as plain JSON values; None leaves that as it is.
+    """
     try:
         with _locked(folder):
             found = load(folder)
             about = dict(found.about) | {"changed_by": by or found.about.get("by", "")}
-            labels = replace(found.changed(changes), about=about, revision=found.revision + 1)
+            typed = {change.place[0]: dict(acquisition) for change in changes} if acquisition is not None else {}
+            labels = replace(
+                found.changed(changes), about=about, revision=found.revision + 1, acquisitions={**found.acquisitions, **typed}
+            )
             _write(folder, labels)
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -179,14 +189,14 @@ def _write(folder: Path, labels: LabelSet) -> None:
     buffer = io.BytesIO()
     labels.table.to_parquet(buffer)
     points = f"points-{labels.revision:06d}-{secrets.token_hex(3)}.parquet"
-    last = (read_json(folder / "labels.json") or {}).get("points")
+    last = (read_json(folder / LABEL_SET) or {}).get("points")
     write_atomic(folder / points, buffer.getvalue())
     done: dict[str, list[int]] = {}
     for file, frame in sorted(labels.done):
         done.setdefault(file, []).append(frame)
-    write_json(folder / "labels.json", {
+    write_json(folder / LABEL_SET, {
         "format": FORMAT, "version": VERSION, "name": labels.name, **labels.about, "changed_at": time.time(),
-        "revision": labels.revision, "points": points, "done": done,
+        "revision": labels.revision, "points": points, "done": done, "acquisitions": dict(labels.acquisitions),
     })  # fmt: skip
     for path in folder.glob("points-*.parquet"):
         if path.name not in (points, last):

@@ -27,16 +27,15 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lib import __version__
-from lib.disk import ROOT, data_dir, for_browser, home, read_json, refuse_beyond_data, write_atomic, write_json
+from lib.disk import ROOT, data_dir, files_below, for_browser, home, read_json, refuse_beyond_data, write_atomic, write_json
 from lib.task import InputError, Phrase, Samples
 from lib.words import from_plain, plain
 
 __all__ = [
     "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
     "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "cores", "create", "data_dir",
-    "default_model", "delete", "explain", "find", "for_browser", "home", "list_runs", "part", "read_json",
-    "refuse_beyond_data", "restore",
-    "save_predictions", "sets", "trash", "write_atomic", "write_json",
+    "default_model", "delete", "explain", "files_below", "find", "for_browser", "home", "list_runs", "part", "read_json",
+    "refuse_beyond_data", "restore", "save_predictions", "sets", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]

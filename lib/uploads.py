@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from lib.disk import files_below, hidden
 from lib.task import TRUTH, InputError, Phrase
 
 File = tuple[Path, str]  # where it lies, and what messages and tables call it
@@ -53,9 +54,9 @@ def clean_name(name: str) -> str:
 def expand(sources: Iterable[Path | File], suffixes: Sequence[str], folder: Path, limits: Limits = LIMITS) -> Expansion:
     """All files to read, in the order of `sources`; ZIP archives are unpacked into `folder`, which must exist.
 
-    A file named directly is always taken, whatever its ending: reading decides by content. Folders (walked through
-    recursively) and archives give the files with one of `suffixes`. The true values that lie beside simulated files are passed
-    over. Nothing is raised for a bad source: it is reported.
+    A file named directly is always taken, whatever its ending: reading decides by content. Folders (`files_below`, which passes
+    over masks and label sets of the pages) and archives give the files with one of `suffixes`. The true values that lie beside
+    simulated files are passed over. Nothing is raised for a bad source: it is reported.
     """
     found = Expansion()
     for number, source in enumerate(sources):
@@ -106,22 +107,17 @@ def _told_apart(files: list[File]) -> list[File]:
     return result
 
 
-def _hidden(parts: Iterable[str]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
 def _listed(suffixes: Sequence[str]) -> str:
     return ", ".join(suffixes)
 
 
 def _walk(folder: Path, name: str, suffixes: Sequence[str], found: Expansion) -> None:
-    """Files of a folder by name, hidden ones left out. Raises InputError where none has the right ending."""
+    """Files of a folder by name. Raises InputError where none has the right ending."""
     before = len(found.files)
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if _hidden(inside.parts) or not path.is_file():
+    for path in sorted(files_below(folder)):
+        if not path.is_file():
             continue
-        shown = clean_name(inside.as_posix())
+        shown = clean_name(path.relative_to(folder).as_posix())
         if path.suffix.lower() in suffixes:
             found.files.append((path, shown))
         else:
@@ -181,7 +177,7 @@ def _extract(
     for number, entry in enumerate(entries):
         shown = clean_name(entry.filename)
         parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-        if _hidden(part for part in parts if part not in (".", "..")):
+        if any(hidden(part) for part in parts if part not in (".", "..")):
             continue
         suffix = PurePosixPath(parts[-1] if parts else "").suffix.lower()
         problem = _refusal(entry, parts, limits)

@@ -77,6 +77,22 @@ def test_undo_takes_back_and_redo_does_again() -> None:
     assert history.redo() == []
 
 
+def test_what_was_typed_of_the_instrument_is_kept_with_each_file(folder: Path) -> None:
+    labels.change(folder, [Change(A, added=((1.0, 2.0),)), Change(B, done=True)], acquisition={"distance_mm": 90.0})
+    labels.change(folder, [Change(A, done=True)])
+    assert labels.load(folder).acquisitions == {A[0]: {"distance_mm": 90.0}, B[0]: {"distance_mm": 90.0}}
+    written = labels.change(folder, [Change(B, done=False)], acquisition={})
+    assert written.acquisitions[B[0]] == {} and labels.load(folder).acquisitions == written.acquisitions
+
+
+def test_a_set_from_before_nobody_noted_the_instrument_is_read(folder: Path) -> None:
+    labels.change(folder, [Change(A, added=((1.0, 2.0),))])
+    about = json.loads((folder / "labels.json").read_text())
+    del about["acquisitions"]
+    (folder / "labels.json").write_text(json.dumps(about))
+    assert labels.load(folder).acquisitions == {} and len(labels.load(folder).table) == 1
+
+
 def test_a_new_step_ends_what_could_be_redone() -> None:
     history = History()
     history.did([Change(A, done=True)])

@@ -56,6 +56,25 @@ def test_a_plate_comes_back_as_it_was(dtype: type, shape: tuple[int, int]) -> No
     assert (4 + int.from_bytes(content[:4], "little")) % 8 == 0  # typed arrays of a browser begin at their own size
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int16, np.uint32, np.int32])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 5), (64, 33)])
+@pytest.mark.parametrize("spread", [2, 60, 5000])
+def test_readings_far_from_most_come_back_too(dtype: type, shape: tuple[int, int], spread: float) -> None:
+    rng, limits = np.random.default_rng(1), np.iinfo(dtype)
+    pixels = np.clip(rng.normal(20, spread, shape), limits.min, limits.max).astype(dtype)
+    pixels.flat[:: max(2, pixels.size // 7)] = limits.max  # as gaps have
+    pixels.flat[-1] = limits.min
+    found = Plate.from_bytes(Plate(pixels, pixels < limits.max).to_bytes())
+    np.testing.assert_array_equal(found.pixels, pixels)
+
+
+def test_faint_frames_travel_as_half_bytes() -> None:
+    frame = np.random.default_rng(0).poisson(4, (200, 300)).astype(np.uint16)
+    frame[50:55] = 65_535
+    content = Plate(frame, frame < 65_535).to_bytes()
+    assert len(content) < 0.7 * frame.size + 400
+
+
 def test_where_turned_parts_of_a_picture_lie_travels_too() -> None:
     curve = np.array([[1.0, 2.0], [1.5, 2.25], [np.nan, np.nan], [3.0, 0.0], [np.nan, np.nan]])
     facet = Facet(0, 2, 0, 3, (0.5, -1.0), (0.0, 1.0), (-1.0, 0.0), 2.5)

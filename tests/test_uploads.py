@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lib import labels
 from lib.task import InputError
 from lib.uploads import Expansion, Limits, clean_name, expand, unzip
 
@@ -72,6 +73,27 @@ def test_true_values_beside_simulated_files_are_passed_over_but_not_taken_away_a
         assert name.endswith("truth.csv") and "true values" in reason
     (target / "alone").mkdir()
     assert names(expand([folder / "truth.csv"], suffixes, target / "alone")) == ["truth.csv"]
+
+
+def test_masks_and_label_sets_of_the_pages_are_no_samples_unless_they_are_named(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path))
+    own = tmp_path / "data" / "dots"
+    marked = labels.create("dots", "mine")
+    drawn, named = own / "masks" / "drawn.npy", marked / "points.npy"
+    theirs = [own / "run" / "a.npy", own / "run" / "masks" / "b.npy", own / "labels" / "c.npy", own / "labels" / "odd" / "d.npy"]
+    for path in (drawn, named, *theirs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+    for folder in (own, own.parent):
+        found = expand([folder], SUFFIXES, target)
+        assert {path for path, _ in found.files} == {*theirs}, "folders that are only called so are the user's"
+        assert not found.failures
+    for source in (drawn, drawn.parent, named, marked):
+        assert [path.parent for path, _ in expand([source], SUFFIXES, target).files] in ([drawn.parent], [marked])
+    (tmp_path / "data" / "toy" / "masks").mkdir(parents=True)
+    assert "holds no .npy file" in expand([tmp_path / "data" / "toy"], SUFFIXES, target).failures[0][1]
 
 
 def test_missing_paths_and_empty_folders_are_told_and_the_rest_goes_on(tmp_path: Path, target: Path):

@@ -21,7 +21,7 @@ from lib.labels import History, Place, places
 from lib.task import InputError, Panel, Samples, Task
 from lib.ui.context import WorkerLike, show_error
 from lib.ui.files import private_folder
-from lib.ui.plate import Edit, Neighbour, Sheet, Shown, Tool
+from lib.ui.plate import Edit, Neighbour, Sheet, Shown, Tool, Turn
 from lib.ui.words import t
 from lib.ui.work import Work, awaited, start
 
@@ -75,6 +75,8 @@ class Desk:
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     folder: tempfile.TemporaryDirectory[str] = field(default_factory=private_folder)
     sheets: dict[int, Sheet] = field(default_factory=dict)
+    sent: dict[int, Turn] = field(default_factory=dict)  # what was said with the pixels in each slot of the browser
+    numbered: tuple[int, int] = (0, -1)  # which field for the number is on the page, and which number it was made for
     found: dict[tuple[int, str], pd.DataFrame] = field(default_factory=dict)
     panels: tuple[tuple[int, str], list[Panel]] | None = None  # with row and language
     works: dict[tuple[Any, ...], Work] = field(default_factory=dict)  # requests on their way, or that failed

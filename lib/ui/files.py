@@ -7,7 +7,6 @@ session ends or the files are replaced.
 from __future__ import annotations
 
 import io
-import os
 import re
 import tempfile
 import zipfile
@@ -18,8 +17,7 @@ from typing import Any
 
 import streamlit as st
 
-from lib.drawn import folder_of as masks_of
-from lib.runs import data_dir
+from lib.runs import data_dir, files_below
 from lib.task import InputError, Task
 from lib.ui.context import plain
 from lib.ui.words import kept, speaking, t
@@ -87,7 +85,7 @@ def in_data(task: Task, text: str) -> Source:
         remedy = t("Choose one from the list, or make it and try again.")
         raise InputError(subject, t("there is no such folder under data/"), remedy)
     suffixes = (*task.suffixes, ".zip")
-    found = [chosen] if chosen.is_file() else [path for path in _walk(chosen) if _accepted(suffixes, path)]
+    found = [chosen] if chosen.is_file() else [path for path in files_below(chosen) if path.suffix.lower() in suffixes]
     inside = [path for path in found if path.resolve().is_relative_to(root)]
     if not inside:
         problem = t("it holds no {kinds} or .zip file", kinds=", ".join(task.suffixes))
@@ -121,25 +119,13 @@ def folders(task: Task) -> dict[str, int]:
 def _folders(root: Path, suffixes: tuple[str, ...]) -> dict[str, int]:
     """Kept for some seconds: a page is drawn often, and the folder may be a large one on a network."""
     found: dict[str, int] = {}
-    for path in _walk(root):
-        if _accepted(suffixes, path):
+    for path in files_below(root):
+        if path.suffix.lower() in suffixes:
             for folder in path.relative_to(root).parents:
                 found[folder.as_posix()] = found.get(folder.as_posix(), 0) + 1
         if len(found) >= MAX_FOLDERS:
             break
     return dict(sorted(item for item in found.items() if item[0] != "."))
-
-
-def _walk(folder: Path) -> Iterable[Path]:
-    """Files in and below a folder; masks that were drawn here are none of the user's."""
-    for parent, names, files in os.walk(folder):
-        here, drawn = Path(parent).resolve(), masks_of(Path(parent).name).resolve()
-        names[:] = sorted(name for name in names if not name.startswith(".") and here / name != drawn)
-        yield from (Path(parent) / name for name in sorted(files))
-
-
-def _accepted(suffixes: Sequence[str], path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in suffixes
 
 
 def _suffix(name: str) -> str:

@@ -82,9 +82,15 @@ def _history(desk: Desk, folder: Path) -> History:
     return desk.histories.setdefault(folder.name, History())
 
 
+def _write(desk: Desk, folder: Path, changes: Sequence[Change]) -> None:
+    """Change the set on disk; it notes what was typed of the instrument, which a training on it needs to read the same frames."""
+    typed = desk.task.Acquisition.parse(desk.pictures.acquisition)
+    labels.change(folder, changes, _author(desk), typed.model_dump(mode="json", exclude_defaults=True))
+
+
 def _change(desk: Desk, folder: Path, changes: Sequence[Change]) -> None:
     if changes:
-        labels.change(folder, changes, _author(desk))
+        _write(desk, folder, changes)
         _history(desk, folder).did(changes)
 
 
@@ -92,7 +98,7 @@ def _back(desk: Desk, folder: Path, *, again: bool = False) -> None:
     history = _history(desk, folder)
     changes = history.redo() if again else history.undo()
     if changes:
-        labels.change(folder, changes, _author(desk))
+        _write(desk, folder, changes)
         desk.row = desk.places.index(changes[-1].place) if changes[-1].place in desk.places else desk.row
 
 

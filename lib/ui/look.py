@@ -20,8 +20,10 @@ from lib.ui.whole import has_whole, whole_section
 from lib.ui.words import speaking, t
 from lib.ui.work import awaited, finished, rest
 
-MODES = ("Find", "Label", "Mask", "Compare finders", "Whole run")
-PAUSE_S = 0.3  # who goes on sooner is not kept waiting for figures
+WHOLE = "Whole run"
+MODES = ("Find", "Label", "Mask", "Compare finders", WHOLE)
+AHEAD_S = 0.15  # in which the picture travels to the browser, before its neighbours are read and follow it
+PAUSE_S = 0.5  # who goes on sooner is not kept waiting for figures
 KEYS = {"n": "next", "p": "previous", "N": "next", "P": "previous"}
 
 
@@ -42,27 +44,39 @@ def look_view(
             return
         show_news(desk)
         left, right = st.columns([3, 1], gap="medium")
-        dressing = Dressing()
+        title, dressing = left.empty(), Dressing()
+        with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
+            if mode != WHOLE:  # the picture is there before what is found in it
+                send_pixels(desk.sheet(), desk.key("plate"), desk.slot(desk.row), desk.sent, show=True)
         with right, guard():
             dressing = _section(desk, mode)
-        left.markdown(f"##### {plain(dressing.picture.label if dressing.picture else desk.label(desk.row))}")
-        with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
-            sheet = dressing.picture or desk.sheet()
-            show_plate(
-                sheet, desk.key("plate"), lambda edit: _edited(desk, dressing, edit), marks=dressing.marks,
-                editable=dressing.editable, strokes=dressing.strokes, tools=dressing.tools, keys=KEYS | dressing.keys,
-                beside={} if dressing.picture else desk.beside(),
-            )  # fmt: skip
-            send_pixels(sheet, desk.key("plate"), WHOLE_SLOT if dressing.picture else desk.slot(desk.row))
-            st.caption(t(
-                "Wheel: zoom. Drag: move. With the picture in focus: + − 0 zoom, arrows move, n and p go to the next and the "
-                "previous one."
-            ))  # fmt: skip
+        title.markdown(f"##### {plain(dressing.picture.label if dressing.picture else desk.label(desk.row))}")
+        with left, guard():
+            _show_picture(desk, dressing)
         if not dressing.picture:
+            rest(AHEAD_S)
             with guard():
                 for ahead in desk.look_ahead():
-                    send_pixels(ahead, desk.key("plate"), desk.slot(ahead.row))
+                    send_pixels(ahead, desk.key("plate"), desk.slot(ahead.row), desk.sent)
         dressing.below()
+
+
+def _show_picture(desk: Desk, dressing: Dressing) -> None:
+    """The viewer with the picture, if it could be read."""
+    sheet = dressing.picture or desk.sheets.get(desk.row)
+    if sheet is None:
+        return
+    if dressing.picture:
+        send_pixels(sheet, desk.key("plate"), WHOLE_SLOT, desk.sent)
+    show_plate(
+        sheet, desk.key("plate"), lambda edit: _edited(desk, dressing, edit), marks=dressing.marks, editable=dressing.editable,
+        strokes=dressing.strokes, tools=dressing.tools, keys=KEYS | dressing.keys,
+        beside={} if dressing.picture else desk.beside(),
+    )  # fmt: skip
+    st.caption(t(
+        "Wheel: zoom. Drag: move. With the picture in focus: + − 0 zoom, arrows move, n and p go to the next and the "
+        "previous one."
+    ))  # fmt: skip
 
 
 def _worked(desk: Desk) -> bool:
@@ -78,20 +92,24 @@ def _worked(desk: Desk) -> bool:
 
 def _browser(desk: Desk) -> str:
     """Which picture, and the way of looking at it; returns the latter."""
-    rows, key = list(desk.pictures.rows), desk.key("number")
-    there = {"Label": bool(desk.task.finders), "Compare finders": bool(desk.task.finders), "Whole run": has_whole(desk.task)}
+    rows = list(desk.pictures.rows)
+    there = {"Label": bool(desk.task.finders), "Compare finders": bool(desk.task.finders), WHOLE: has_whole(desk.task)}
     modes = [mode for mode in MODES if there.get(mode, True)]
-    st.session_state[key] = rows.index(desk.row) + 1
+    # Another field where something else than the field leads on: what it still says in the browser would lead back.
+    if desk.numbered[1] != (number := rows.index(desk.row) + 1):
+        desk.numbered = desk.numbered[0] + 1, number
+    key = desk.key(f"number-{desk.numbered[0]}")
     st.session_state[desk.key("mode")] = st.session_state.get(desk.key("mode"), modes[0])
 
     def chosen() -> None:
-        desk.row = rows[min(max(int(st.session_state[key] or 1), 1), len(rows)) - 1]
+        typed = min(max(int(st.session_state[key] or 1), 1), len(rows))
+        desk.row, desk.numbered = rows[typed - 1], (desk.numbered[0], typed)
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         mode: str | None = st.segmented_control(
             t("What to do"), modes, required=True, key=desk.key("mode"), persist_state="session", format_func=speaking()
         )
-        st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), key=key, on_change=chosen, width=150)
+        st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), number, key=key, on_change=chosen, width=150)
         for name, by, icon in ((t("Previous"), -1, ":material/chevron_left:"), (t("Next"), 1, ":material/chevron_right:")):
             st.button(name, key=desk.key(f"step{by}"), icon=icon, on_click=desk.step, args=(by,))
     return mode or modes[0]
@@ -105,7 +123,7 @@ def _section(desk: Desk, mode: str) -> Dressing:
         return draw_section(desk)
     if mode == "Compare finders":
         return compare_section(desk)
-    if mode == "Whole run":
+    if mode == WHOLE:
         return whole_section(desk)
     marks = [*found_marks(desk)]
     truth = desk.task.true_marks(desk.pictures.samples, desk.row)

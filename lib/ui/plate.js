@@ -308,6 +308,16 @@ class Viewer extends Painter {
     this.arrived(to.token);
   }
 
+  // Python is about to tell more of another picture; told again of an older one, the viewer stays.
+  turnTo(to) {
+    if (this.ahead || to.at <= (this.turned ?? 0)) return;
+    this.turned = to.at;
+    if (to.token === this.data.token) return;
+    this.data = besides(this.data, to);
+    this.buildLegend();
+    this.arrived(to.token);
+  }
+
   stroke(stroke) {
     this.rasterise(stroke);
     this.say({ kind: "stroke", stroke });
@@ -325,16 +335,16 @@ class Viewer extends Painter {
 
   // The middle of mass of the 3 × 3 pixels around the brightest good one nearby.
   snapped({ y, x }) {
-    const { width, height, pixels, good } = this.plate, reach = 2;
+    const { width, height, pixels, bad } = this.plate, reach = 2;
     let [by, bx, best] = [Math.round(y), Math.round(x), -Infinity];
     for (let v = Math.round(y) - reach; v <= Math.round(y) + reach; v++) {
       for (let u = Math.round(x) - reach; u <= Math.round(x) + reach; u++) {
         const i = v * width + u;
-        if (v >= 0 && u >= 0 && v < height && u < width && good[i] && pixels[i] > best) [by, bx, best] = [v, u, pixels[i]];
+        if (v >= 0 && u >= 0 && v < height && u < width && !bad[i] && pixels[i] > best) [by, bx, best] = [v, u, pixels[i]];
       }
     }
     const around = [];
-    for (let v = by - 1; v <= by + 1; v++) for (let u = bx - 1; u <= bx + 1; u++) if (v >= 0 && u >= 0 && v < height && u < width && good[v * width + u]) around.push([v, u, pixels[v * width + u]]);
+    for (let v = by - 1; v <= by + 1; v++) for (let u = bx - 1; u <= bx + 1; u++) if (v >= 0 && u >= 0 && v < height && u < width && !bad[v * width + u]) around.push([v, u, pixels[v * width + u]]);
     const floor = Math.min(...around.map((one) => one[2])), mass = around.reduce((sum, one) => sum + one[2] - floor, 0);
     if (!(mass > 0)) return { y: by, x: bx };
     return { y: around.reduce((sum, one) => sum + one[0] * (one[2] - floor), 0) / mass, x: around.reduce((sum, one) => sum + one[1] * (one[2] - floor), 0) / mass };

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +21,11 @@ SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("plate
 Tool = Literal["move", "mark", "box", "brush", "erase"]
 Edit = Mapping[str, Any]  # what a hand did: `kind`, the `row` it was done to, and more by kind
 Neighbour = Mapping[str, Any]  # `row`, `label` and `token` of a picture that a key leads to
+Turn = Mapping[str, Any]  # `key` of a viewer, `at` which time (s) it shall turn, 0 for not, to a `row`, its `label` and `token`
 FOUND, LABELLED, TRUE = 0, 1, 2  # colours of marks
 
 _pixels = st.components.v2.component("plate_pixels", js=SCRIPT + "\nexport default ({data}) => { if (data) put(data); };")
+_turn = st.components.v2.component("plate_turn", js=SCRIPT + "\nexport default ({data}) => { if (data) turn(data); };")
 _viewer = st.components.v2.component(
     "plate_viewer", css=(FOLDER / "plate.css").read_text(encoding="utf-8"),
     js=SCRIPT + "\nexport default ({parentElement, data, setStateValue}) => "
@@ -87,9 +91,20 @@ def show_plate(
     _viewer(key=key, data=data, on_edits_change=heard)
 
 
-def send_pixels(sheet: Sheet, key: str, slot: int) -> None:
-    """Have the browser hold a picture, in place of the one it held under the number `slot` (0 to 9); it may be shown later."""
-    _pixels(key=f"{key}-pixels-{slot}", data=f"{sheet.token}{slot}".encode() + sheet.path.read_bytes())
+def send_pixels(sheet: Sheet, key: str, slot: int, sent: dict[int, Turn], *, show: bool = False) -> None:
+    """Have the browser hold a picture, in place of the one it held under the number `slot`; it may be shown later.
+
+    With `show` the viewer turns to it at once, before `show_plate` brings its marks. `sent` is the session's note of what was
+    said with the pixels in each slot: while that stays the same they do not travel again.
+    """
+    now: Turn = {"key": key, "at": time.time() if show else 0, "row": sheet.row, "label": sheet.label, "token": sheet.token}
+    said = sent.setdefault(slot, now)
+    if said["token"] != sheet.token:
+        said = sent[slot] = now
+    header = json.dumps({"slot": slot, "to": said}).encode()
+    _pixels(key=f"{key}-pixels-{slot}", data=len(header).to_bytes(4, "little") + header + sheet.path.read_bytes())
+    if show:
+        _turn(key=f"{key}-turn", data=dict(now))
 
 
 def _words() -> dict[str, str]:

@@ -2,7 +2,7 @@
 // change often. Both meet here by a token. A picture stays until another one takes its slot.
 const shelf = (globalThis.lightbenchPlates ??= { plates: new Map(), slots: new Map(), viewers: new Set(), views: new Map() });
 const TYPES = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array, float32: Float32Array };
-const TOKEN_BYTES = 16, LEVELS = 16384, SAMPLE = 50000, VALUES_FROM_PX = 30, CLICK_PX = 4;
+const LEVELS = 16384, SAMPLE = 50000, VALUES_FROM_PX = 30, CLICK_PX = 4;
 const LOW = [0, 0.1, 0.5, 1, 2, 5, 10, 25, 50, 75], HIGH = [50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.95, 99.99, 100];
 const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137], [53, 183, 121], [109, 205, 89], [180, 222, 44], [253, 231, 37]];
 const MARKS = ["#35c8ff", "#ffa41b", "#ff6ae0"], MASKED = [178, 72, 40], DRAWN = [232, 150, 0];
@@ -10,23 +10,43 @@ const ICONS = { move: "✥", mark: "◎", box: "▭", brush: "●", erase: "○"
 
 // --- pixels ---------------------------------------------------------------------------------------------------------------
 function put(bytes) {
-  const token = String.fromCharCode(...bytes.subarray(0, TOKEN_BYTES)), slot = bytes[TOKEN_BYTES];
+  const from = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  const { slot, to } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, from))), { token } = to;
   shelf.slots.set(slot, token);
   const wanted = new Set(shelf.slots.values());
   for (const held of [...shelf.plates.keys()]) if (!wanted.has(held)) shelf.plates.delete(held);
   if (shelf.plates.has(token)) return;
-  const own = bytes.slice(TOKEN_BYTES + 1).buffer, start = 4 + new DataView(own).getUint32(0, true);
+  const own = bytes.slice(from).buffer, start = 4 + new DataView(own).getUint32(0, true);
   const about = JSON.parse(new TextDecoder().decode(new Uint8Array(own, 4, start - 4))), [height, width] = about.shape, n = height * width;
-  const pixels = new TYPES[about.type](own, start, n), bits = new Uint8Array(own, start + pixels.byteLength), good = new Uint8Array(n), bad = new Uint8Array(n);
-  for (let i = 0; i < n; i++) bad[i] = 1 - (good[i] = (bits[i >> 3] >> (i & 7)) & 1);
-  shelf.plates.set(token, { ...about, height, width, pixels, good, bad, sorted: sample(pixels, good) });
+  const wide = new TYPES[about.type](own, start, about.band ? about.band.listed : n), steps = start + wide.byteLength;
+  const small = about.band ? Math.ceil(n * about.band.bits / 8) : 0, pixels = small ? widened(new Uint8Array(own, steps, small), wide, about.band, n) : wide;
+  const bits = new Uint8Array(own, steps + small), bad = new Uint8Array(n);
+  for (let byte = 0; byte < bits.length; byte++) {
+    if (bits[byte] !== 255) for (let i = 8 * byte; i < Math.min(8 * byte + 8, n); i++) bad[i] = 1 - ((bits[byte] >> (i & 7)) & 1);
+  }
+  shelf.plates.set(token, { ...about, height, width, pixels, bad, sorted: sample(pixels, bad) });
+  turn(to);
   for (const viewer of shelf.viewers) viewer.arrived(token);
 }
 
+function turn(to) {
+  for (const viewer of shelf.viewers) if (viewer.data.key === to.key) viewer.turnTo(to);
+}
+
+// Pixels that travelled as bytes or half bytes (lib/plate.py, `_banded`).
+function widened(steps, listed, { bits, lowest, largest }, n) {
+  const pixels = new listed.constructor(n), top = 2 ** bits - 2, half = bits === 4;
+  for (let i = 0, k = 0; i < n; i++) {
+    const step = half ? (steps[i >> 1] >> (4 * (i & 1))) & 15 : steps[i];
+    pixels[i] = step < top ? lowest + step : step === top ? largest : listed[k++];
+  }
+  return pixels;
+}
+
 // Good pixels in order, some of them where there are many: for percentiles.
-function sample(pixels, good) {
+function sample(pixels, bad) {
   const step = Math.max(1, Math.floor(pixels.length / SAMPLE)), found = [];
-  for (let i = 0; i < pixels.length; i += step) if (good[i] && Number.isFinite(pixels[i])) found.push(pixels[i]);
+  for (let i = 0; i < pixels.length; i += step) if (!bad[i] && Number.isFinite(pixels[i])) found.push(pixels[i]);
   return Float64Array.from(found.length ? found : [0]).sort();
 }
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
 from lib.task import InputError
 from lib.ui.context import WorkerLike, plain
@@ -133,10 +135,23 @@ def rest(seconds: float) -> None:
     """Wait, unless the reader does something, which ends this run of the page."""
     end = time.monotonic() + seconds
     while True:
-        st.session_state.get("rest")  # Streamlit turns to a newer run where the session is looked at
+        _yield_to_reader()
         if time.monotonic() >= end:
             return
         time.sleep(WAIT_S)
+
+
+def _yield_to_reader() -> None:
+    """End this run of the page where the reader has asked for another one.
+
+    Streamlit turns to a newer run where the session is looked at, but lets a fragment end before it runs that fragment again
+    (`_fragment_run_should_not_preempt_script`): what is waiting is then made a run that comes first.
+    """
+    st.session_state.get("rest")
+    context = get_script_run_ctx(suppress_warning=True)
+    requests = context.script_requests if context and context.fragment_ids_this_run else None
+    if requests and requests._state == ScriptRequestType.RERUN:
+        st.rerun(scope="fragment")
 
 
 @st.fragment(run_every=POLL_S)

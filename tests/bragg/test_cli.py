@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from lib import drawn, labels
 from lib.__main__ import main
-from tests.bragg.bad_frames import BAD_FILES, MISFITS, frames, write_bad_files, write_nxmx, write_partly_bad
+from tests.bragg.bad_frames import BAD_FILES, MISFITS, SHAPE, frames, write_bad_files, write_nxmx, write_partly_bad
 
 Capture = pytest.CaptureFixture[str]
 
@@ -51,6 +53,23 @@ def test_bad_frames_are_told_in_their_rows_and_the_others_predicted_whatever_the
         told = mine["note"].str.startswith("error: ")
         assert mine.loc[told, "frame"].tolist() == bad and (mine.loc[~told, "n_peaks"] != "").all()
         assert mine.loc[told, "note"].str.contains(words).all()
+
+
+@pytest.mark.slow
+def test_a_folder_of_data_gives_its_runs_and_none_of_the_masks_drawn_over_them(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path))
+    folder = tmp_path / "data" / "bragg"
+    (folder / "monday").mkdir(parents=True)
+    write_nxmx(folder / "monday" / "run.h5", frames())
+    for name in ("beam stop", "mask-monday"):  # the second is called as a mask of the frames beside it would be
+        drawn.save("bragg", name, np.ones(SHAPE, bool))
+    labels.create("bragg", "mine")
+    assert main(["predict", "bragg", "--input", str(folder), "--output", str(tmp_path / "out")]) == 0
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert table["file"].unique().tolist() == ["monday/run.h5"] and table["n_peaks"].notna().all()
+    assert "mask" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", MISFITS)

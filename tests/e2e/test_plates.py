@@ -236,3 +236,22 @@ def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_on
     expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
     pick(looking, "Find")
     expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")
+
+
+def test_keys_pressed_faster_than_pictures_come_all_count(looking: Session) -> None:
+    canvas = looking.page.locator(".plate canvas")
+    canvas.focus()
+    for key in "nnpnn":
+        looking.page.keyboard.press(key)
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 3")
+    looking.settle()
+    field = looking.page.get_by_role("spinbutton", name="Frame, of", exact=False)
+    expect(field).to_have_value("4")
+    field.fill("1")
+    field.press("Enter")
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 0")
+    canvas.focus()
+    looking.page.keyboard.press("n")
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")
+    looking.settle()
+    expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 1")

@@ -5,6 +5,7 @@ The viewer itself runs only in a browser: what hands do in it is handed to the p
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import NumberInput
 
 from lib import drawn, labels, runs
 from lib.plate import Plate
@@ -41,6 +43,7 @@ class Screen:
     def __init__(self) -> None:
         self.data: dict[str, Any] = {}
         self.sent: dict[str, bytes] = {}  # by token
+        self.turned = ""  # the token of the picture that came without its marks, last
         self.edits: list[dict[str, Any]] = []
 
     def do(self, page: AppTest, **edit: Any) -> AppTest:
@@ -54,7 +57,11 @@ class Screen:
         on_edits_change()
 
     def take(self, *, key: str, data: bytes) -> None:
-        self.sent[data[:16].decode()] = data[17:]
+        start = 4 + int.from_bytes(data[:4], "little")
+        self.sent[json.loads(data[4:start])["to"]["token"]] = data[start:]
+
+    def turn(self, *, key: str, data: dict[str, Any]) -> None:
+        self.turned = data["token"]
 
     @property
     def pixels(self) -> bytes:
@@ -71,6 +78,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     made = Screen()
     monkeypatch.setattr(viewer, "_viewer", made.show)
     monkeypatch.setattr(viewer, "_pixels", made.take)
+    monkeypatch.setattr(viewer, "_turn", made.turn)
     return made
 
 
@@ -116,6 +124,11 @@ def desk(page: AppTest) -> Desk:
     return found
 
 
+def number_field(page: AppTest) -> NumberInput:
+    """Where the number of a picture is typed."""
+    return next(field for field in page.number_input if field.label.startswith("Frame, of"))
+
+
 def label_set(page: AppTest, name: str = "mine") -> Path:
     """A new label set, made on the page."""
     mode(page, "Label")
@@ -149,8 +162,17 @@ def test_next_previous_and_number_go_through_the_pictures(page: AppTest, screen:
     assert screen.data["row"] == 3  # the last one
     screen.do(page, kind="previous")
     assert screen.data["row"] == 2
-    page.number_input(key="dots-look-number").set_value(1).run()
+    number_field(page).set_value(1).run()
     assert screen.data["row"] == 0
+    assert screen.turned == screen.data["token"]
+
+
+def test_a_number_that_is_no_longer_shown_does_not_lead_back(page: AppTest, screen: Screen) -> None:
+    before = number_field(page)
+    screen.do(page, kind="next")
+    assert number_field(page).key != before.key and number_field(page).value == 2
+    number_field(page).set_value(4).run()
+    assert number_field(page).value == 4 and screen.data["row"] == 3
 
 
 def test_a_finder_marks_what_it_finds_with_its_parameters(page: AppTest, screen: Screen, dot_places: list[np.ndarray]) -> None:
@@ -174,6 +196,18 @@ def test_labels_are_on_disk_after_each_click_and_undone(page: AppTest, screen: S
     assert labels.load(folder).points(FILE, 0).to_numpy().tolist() == [[10.5, 20.25]]
     page.button(key="dots-look-label-redo").click().run()
     assert len(labels.load(folder).table) == 2
+
+
+def test_labels_note_what_was_typed_of_the_instrument_when_the_files_were_read(page: AppTest, screen: Screen) -> None:
+    folder = label_set(page)
+    screen.do(page, kind="add", y=10.5, x=20.25)
+    assert labels.load(folder).acquisitions == {FILE: {}}
+    page.text_input(key="dots-acquisition.mask_file").set_value("typed.h5").run()
+    screen.do(page, kind="add", y=30.0, x=40.0)
+    assert labels.load(folder).acquisitions == {FILE: {}}, "the frames that are shown were read without it"
+    go(page, "dots-clean-again", "dots-clean-work")
+    page.button(key="dots-look-label-done").click().run()
+    assert labels.load(folder).acquisitions == {FILE: {"mask_file": "typed.h5"}}
 
 
 def test_an_edit_that_is_sent_again_counts_once(page: AppTest, screen: Screen) -> None:
@@ -213,7 +247,7 @@ def test_two_sets_are_compared(page: AppTest, screen: Screen) -> None:
         for y, x in places:
             screen.do(page, kind="add", y=y, x=x)
         screen.do(page, kind="done")
-        page.number_input(key="dots-look-number").set_value(1).run()
+        number_field(page).set_value(1).run()
     (table,) = [one.value for one in page.dataframe if "marks" in one.value]
     assert dict(zip(table["marks"], table["count"])) == {"common": 1, "only two": 2, "only one": 1}
 

@@ -27,7 +27,6 @@ SPLITS: dict[Split, int] = {"train": 0, "validation": 1, "calibration": 2, "test
 MATCH_PX = 2.0  # a candidate this near to a spot's centre is that spot
 TOLD_SNR = 2.0  # weaker spots that nothing is near to are not told
 TAUGHT_SNR = 3.0  # weaker spots are neither peaks nor none to learn from
-STRONGEST_SHARE = 0.5  # of the negatives of a training frame; the others by chance
 
 PEERS = {"peakfinder8": "peakfinder8", "dispersion": "dispersion extended", "local_maxima": "threshold and local maxima"}
 
@@ -108,14 +107,17 @@ def in_first(samples: Samples, value: float) -> np.ndarray:
     return np.where(np.arange(len(samples)) == 0, value, np.nan).astype(np.float32)
 
 
-def thin(samples: Samples, most: int, rng: np.random.Generator) -> Samples:
-    """The sure rows of a training frame: at most so many peaks, and so many others, the strongest and some by chance."""
+def thin(samples: Samples, most: int, hard: float, rng: np.random.Generator) -> Samples:
+    """The sure rows of a training frame: at most so many peaks, and so many others.
+
+    Of the others a share `hard`, 0 to 1, are the strongest (hard negatives), the rest is drawn from those that are left.
+    """
     table = samples.table
     weak = (table["true_snr"] < TAUGHT_SNR).to_numpy(bool)
     sure = ~table["unsure"].to_numpy(bool) & ~weak
     no = np.flatnonzero(sure & ~table["is_peak"].to_numpy(bool))  # strongest first, as candidates come
     if len(no) > most:
-        strongest = no[: round(most * STRONGEST_SHARE)]
+        strongest = no[: round(most * hard)]
         no = np.concatenate([strongest, rng.choice(no[len(strongest) :], most - len(strongest), replace=False)])
     yes = np.flatnonzero(sure & table["is_peak"].to_numpy(bool))
     if len(yes) > most:
@@ -190,7 +192,8 @@ class Candidates(TrainingData):
     def lesson(self, number: int, rng: np.random.Generator) -> Lesson:
         """Training frame `number` and what is learnt from it."""
         frame, truth = self.source("train", number, rng)
-        return Lesson(frame, truth, thin(labelled(frame, truth, missed=False), self.config.candidates_per_frame, rng))
+        most, hard = self.config.candidates_per_frame, self.config.hard_negative_fraction
+        return Lesson(frame, truth, thin(labelled(frame, truth, missed=False), most, hard, rng))
 
     def first_lessons(self, most: int) -> list[Lesson]:
         """The first frames of the first epoch's first batch, at most so many, as training makes them."""
@@ -243,12 +246,11 @@ def simulated(config: Training, draw: Drawer) -> Candidates:
 def labelled_by_hand(config: Training) -> Candidates:
     """Of frames that people marked as done: what they marked are peaks, all else that stands out is none.
 
-    Frames are dealt to the splits by chance, always the same for one seed; what was marked under their mask is left out. Raises
-    InputError where frames, labels or the mask are missing.
+    Frames are read as they were when they were labelled, and dealt to the splits by chance, always the same for one seed; what
+    was marked under their mask is left out. Raises InputError where frames, labels or the mask are missing.
     """
     marked = labels.load(labels.folder_of("bragg") / config.labels)
-    acquisition = Acquisition.parse(drawn_mask(config.mask) if config.mask else {})
-    frames = folders.of_folder(config.data, {file for file, _ in marked.done}, acquisition)
+    frames = folders.of_folder(config.data, {file: _known(marked, file, config.mask) for file, _ in marked.done})
     places = {place: row for row, place in enumerate(labels.places(frames.table))} if frames is not None else {}
     rows = [(places[place], place) for place in sorted(marked.done) if place in places]
     if frames is None or len(rows) < FEWEST_LABELLED:
@@ -270,6 +272,15 @@ def labelled_by_hand(config: Training) -> Candidates:
 
     sizes: dict[Split, int] = {split: len(numbers) for split, numbers in dealt.items()}
     return Candidates(config.model_copy(update={"batch_size": min(config.batch_size, sizes["train"])}), sizes, source)
+
+
+def _known(marked: labels.LabelSet, file: str, mask: str) -> Acquisition:
+    """What was typed of a file when it was labelled, but for the mask where another one is named.
+
+    Raises InputError where a label set of another version holds what is no setting.
+    """
+    typed = dict(marked.acquisitions.get(file, {}))
+    return Acquisition.parse(typed | (drawn_mask(mask) if mask else {}), Phrase("label set {name}", name=marked.name))
 
 
 def on_good_pixels(points: pd.DataFrame, mask: np.ndarray) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from lib.disk import data_dir
+from lib import drawn
 from lib.task import InputError, Phrase, Samples, first_bytes
 from lib.tasks.bragg import crystfel, hdf5, images, layouts, masks
 from lib.tasks.bragg.config import DRAWN, Acquisition, rectangle
@@ -276,7 +276,7 @@ def _plan(
 def _drawn(mask_name: str) -> Path:
     """A mask that was drawn on the Clean page, which lies in the bench's own folder."""
     last = mask_name.removeprefix(DRAWN)
-    path = data_dir() / "bragg" / "masks" / last
+    path = drawn.folder_of("bragg") / last
     if last != _last(last) or not path.is_file():
         raise InputError(last, "is no mask that was drawn here", "Choose one of those that are offered, or draw it again")
     return path

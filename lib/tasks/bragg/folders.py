@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
-from lib.disk import data_dir
+from lib.disk import data_dir, files_below
 from lib.task import InputError, Phrase, Samples
 from lib.tasks.bragg import files
 from lib.tasks.bragg.config import SUFFIXES, Acquisition
 
 
-def of_folder(data: str, wanted: Collection[str], acquisition: Acquisition) -> Samples | None:
+def of_folder(data: str, wanted: Mapping[str, Acquisition]) -> Samples | None:
     """References to the frames of those files of a folder, or file, that are `wanted`; each file is called as it is there.
 
     `data` lies under data/bragg or anywhere; folders in it are looked into. `wanted` are the names that pages or commands gave
-    files: one from a folder under data/ has its path before it, an uploaded one has none, so a file is known by the end of its
-    path where only one ends so. None where no file is wanted. Raises InputError where the folder is not there or holds no
-    frames, and where a wanted file cannot be read.
+    files, with what was typed of each: a name from a folder under data/ has its path before it, an uploaded one has none, so a
+    file is known by the end of its path where only one ends so. None where no file is wanted. Raises InputError where the folder
+    is not there or holds no frames, and where a wanted file cannot be read.
     """
     found = listed(data)
     called = named([name for _, name in found], wanted)
@@ -29,7 +28,7 @@ def of_folder(data: str, wanted: Collection[str], acquisition: Acquisition) -> S
         for group in files.bundles([found[place][1] for place in places]):
             together = [found[places[place]] for place in group]
             if name := called.get(together[0][1]):
-                read = files.read_bundle(together, acquisition)
+                read = files.read_bundle(together, wanted[name])
                 parts.append(read.with_columns(file=[name] * len(read)))
     return Samples.concat(parts) if parts else None
 
@@ -52,9 +51,7 @@ def _walk(path: Path) -> Iterator[Path]:
     """Files of frames, folder after folder."""
     if path.is_file():
         yield path
-    for parent, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent) / name for name in sorted(names) if name.lower().endswith(SUFFIXES) and name[0] != ".")
+    yield from (file for file in files_below(path) if file.name.lower().endswith(SUFFIXES))
 
 
 def named(there: Sequence[str], wanted: Collection[str]) -> dict[str, str]:

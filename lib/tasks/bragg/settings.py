@@ -36,8 +36,9 @@ class Training(TrainConfig):
     labels: str = option("", "Set of labels made on the Clean page to train on; empty simulates frames", group="data", path=True)
     data: str = option("", "Folder or file with the labelled frames, under data/bragg or anywhere", group="data", path=True)
     mask: str = option(
-        "", "Mask drawn on the Clean page, for the labelled frames beside their own; empty for none", group="data", path=True
-    )
+        "", "Mask drawn on the Clean page, beside that of the labelled frames' file; empty takes the one they were labelled with",
+        group="data", path=True,
+    )  # fmt: skip
     frames_per_epoch: int = option(400, "Training frames in one epoch", unit="frames", group="data", ge=1, le=1_000_000)
     passes: int = option(
         10, "Epochs before new frames are simulated; candidates are turned in each", unit="epochs", group="data", ge=1, le=10_000
@@ -47,8 +48,11 @@ class Training(TrainConfig):
     test_frames: int = option(200, "Frames that the sheet is made of", unit="frames", group="data", ge=2, le=100_000)
     frame_px: int = option(512, "Height and width of a simulated frame", unit="px", group="data", ge=64, le=4096)
     candidates_per_frame: int = option(
-        150, "Most peaks of a training frame, and most candidates that are none: the strongest of these, and others by chance",
-        unit="candidates", group="data", ge=1, le=4096,
+        150, "Most peaks of a training frame, and most candidates that are none", unit="candidates", group="data", ge=1, le=4096
+    )
+    hard_negative_fraction: float = option(
+        0.5, "Of the candidates that are no peaks, the share that are the strongest of their frame; the others come by chance: "
+        "more teaches what in your backgrounds looks most like a peak", group="data", ge=0, le=1,
     )  # fmt: skip
     threshold_by: Literal["F1", "false peaks"] = option(
         "F1", "What chooses the score from which a candidate is a peak", group="data"
