@@ -16,7 +16,8 @@ from lib.runs import data_dir, write_atomic
 from lib.task import InputError, Phrase
 from lib.uploads import archive_names
 
-DATASET = "mask"  # 1 = good
+DATASET = "mask"
+MEANING = "1 = good pixel, 0 = bad"  # an attribute of it, so that a copy tells what it is
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def save(task: str, name: str, mask: np.ndarray) -> Path:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         dataset = file.create_dataset(DATASET, data=mask.astype(np.uint8), compression="gzip", compression_opts=1)
-        dataset.attrs["meaning"] = "1 = good pixel, 0 = bad"
+        dataset.attrs["meaning"] = MEANING
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib import drawn
 from lib.task import InputError, Samples
 from lib.tasks.bragg import files, hdf5
 from lib.tasks.bragg.config import Acquisition
@@ -125,9 +127,9 @@ def test_files_offer_what_can_be_named(tmp_path: Path) -> None:
 
 def test_a_drawn_mask_is_written_and_read(tmp_path: Path) -> None:
     run = write_smv(tmp_path / "a.img", frames()[0])
-    drawn = np.random.default_rng(0).random(SHAPE) > 0.3
-    write_mask(drawn, tmp_path / "drawn.h5")
-    assert (files.frame_at(read(run, mask_file="drawn.h5"), 0).mask == drawn).all()
+    good = np.random.default_rng(0).random(SHAPE) > 0.3
+    write_mask(good, tmp_path / "drawn.h5")
+    assert (files.frame_at(read(run, mask_file="drawn.h5"), 0).mask == good).all()
 
 
 def test_a_virtual_dataset_of_whole_frames_is_taken_apart(tmp_path: Path) -> None:
@@ -285,6 +287,12 @@ def test_mask_files_of_all_conventions(
     assert (files.frame_at(read(path, mask_file=name), 0).mask == (bad_map() == 0)).all()
     turned = files.frame_at(read(path, mask_file=name, mask_good="one" if good_is == 0 else "zero"), 0).mask
     assert (turned == (bad_map() == 1)).all()
+
+
+def test_a_copy_of_a_mask_that_was_drawn_says_what_it_means(home: Path) -> None:
+    good, run = bad_map() == 0, write_cbf(home / "a.cbf", frames()[0])
+    shutil.copy(drawn.save("bragg", "stop", good), home / "copied.h5")
+    assert (files.frame_at(read(run, mask_file="copied.h5"), 0).mask == good).all()
 
 
 def test_companions_of_an_upload_are_used_without_being_named(tmp_path: Path) -> None:

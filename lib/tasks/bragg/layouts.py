@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib import drawn
 from lib.task import InputError, Phrase
 from lib.tasks.bragg import hdf5
 from lib.tasks.bragg.geometry import HC_EV_ANGSTROM
@@ -196,7 +197,8 @@ def mask_source(found: hdf5.Found, bits: tuple[int, int], shape: tuple[int, int]
 def mask_file(source: Source, wanted: str, convention: str, shape: tuple[int, int]) -> MaskSource:
     """The mask in an HDF5 file of its own, at `wanted` or the only one there.
 
-    `convention` is "zero", "one", or "by format": OM and CrystFEL keep masks in /data/data with 1 for good. Raises InputError.
+    `convention` is "zero", "one", or "by format": OM and CrystFEL keep masks in /data/data with 1 for good, and those drawn here
+    say so. Raises InputError.
     """
     if wanted:
         places = [wanted]
@@ -209,7 +211,8 @@ def mask_file(source: Source, wanted: str, convention: str, shape: tuple[int, in
         there = hdf5.listing(source.path, source.name)
         problem = Phrase("has no mask {path!r}", path=wanted) if wanted else "holds no mask, or several"
         raise InputError(source.name, problem, Phrase("Name the dataset of the mask. There is: {there}", there=there))
-    one = convention == "one" or (convention == "by format" and found.inner == "/data/data")
+    told = found.inner == "/data/data" or found.thing.attrs.get("meaning") == drawn.MEANING
+    one = convention == "one" or (convention == "by format" and told)
     return mask_source(found, ONE_IS_GOOD if one else ZERO_IS_GOOD, shape, 1, source.name)
 
 
