@@ -8,7 +8,8 @@
    same test rows. Tablets of two near-infrared spectrometers:
    trained on the first, tested on the second, without and with transfer learnt from the training tablets, which both measured.
    The test tablets are seen on the second instrument only, and once.
-2. Promises: how often a promised precision or recall is missed on fresh simulated test sets, beside the original's rule.
+2. Promises: how often a promised precision or recall is missed on fresh simulated test sets, beside MAPIE (where it is
+   installed) and the original's rule.
 3. Speeds with 60 000 × 1338 simulated spectra: opening, a slider of the Clean page, 10 000 predictions; with `--train`, which
    takes minutes, also training.
 4. Memory of the dashboard process with that table open. Needs Chromium.

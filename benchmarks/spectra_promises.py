@@ -1,14 +1,16 @@
-"""Promised precision and recall, kept on fresh simulated test sets; beside the original's rule on the same sets.
+"""Promised precision and recall, kept on fresh simulated test sets; beside MAPIE's and the original's rule on the same sets.
 
 One fast model is trained through the task on a simulated population. Then, again and again, a fresh calibration set certifies
 its cut-offs (`Task.certify`) and a fresh, much larger test set tells what they truly keep. A promise of risk r may break for a
-share r of calibration sets: that share is what is counted here. Where no cut-off can be certified nothing is promised.
+share r of calibration sets: that share is what is counted here. Where no cut-off can be certified nothing is promised. What a
+promise is worth is the share of samples that it decides, counted as none where nothing is promised.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +19,10 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from benchmarks import spectra_mapie
 from benchmarks.limits import Limits
 from lib.model import physical
-from lib.tasks.spectra import TASK, Spectra, verdicts
+from lib.tasks.spectra import CERTIFYING, TASK, Spectra, verdicts
 from lib.tasks.spectra.calibration import interval
 from lib.tasks.spectra.decisions import RISK, rows_of_class
 from lib.tasks.spectra.settings import Training
@@ -29,6 +32,7 @@ MODEL, TRAINED_SAMPLES = "PLS-DA", 4000
 CALIBRATION_SAMPLES, TEST_SAMPLES = 2000, 20_000
 CALIBRATIONS_PER_TEST = 20  # a test set is drawn anew after so many calibration sets
 PROMISES: tuple[tuple[Goal, float], ...] = (("recall", 0.925), ("precision", 0.925), ("precision", 0.98))
+OURS, MAPIE, ORIGINAL = "ours", "MAPIE", "the original's rule"
 BATCH = 1024
 
 
@@ -45,19 +49,35 @@ class Judged:
         y, p, rows = verdicts.labelled(self.predicted, self.truth)
         return y, p, self.predicted["in_domain"].to_numpy(bool)[rows]
 
+    def labelled(self) -> pd.DataFrame:
+        """The table of the samples that have a class (m rows)."""
+        return self.table.iloc[verdicts.labelled(self.predicted, self.truth)[2]]
+
+
+@dataclass
+class Fared:
+    """What one rule truly kept each time it promised, and the share of test samples that it then decided, both 0 to 1."""
+
+    kept: list[float] = field(default_factory=list)
+    decided: list[float] = field(default_factory=list)
+
 
 @dataclass
 class Count:
-    """How one promise fared: what it truly kept each time it was made, and what the original's rule kept each time."""
+    """How one promise fared under each rule."""
 
     target: float
     repeats: int = 0
-    kept: list[float] = field(default_factory=list)
-    naive: list[float] = field(default_factory=list)
+    rules: defaultdict[str, Fared] = field(default_factory=lambda: defaultdict(Fared))
 
-    def missed(self, kept: list[float]) -> float:
+    def enter(self, rule: str, policy: Goal, good: np.ndarray, accepted: np.ndarray) -> None:
+        """What a promise of this repeat keeps: which test samples are good (n,), and which are accepted (n,)."""
+        self.rules[rule].kept.append(kept_share(policy, good, accepted))
+        self.rules[rule].decided.append(float(accepted.mean()))
+
+    def missed(self, rule: str) -> float:
         """Share of all repeats, in %, that kept less than was promised."""
-        return 100 * sum(value < self.target for value in kept) / self.repeats
+        return 100 * sum(value < self.target for value in self.rules[rule].kept) / self.repeats
 
 
 # --- model and samples ------------------------------------------------------------------------------------------------
@@ -107,7 +127,7 @@ def with_target(facts: Mapping[str, Any], policy: Goal, target: float) -> dict[s
 
 
 def compare(task: Spectra, calibration: Judged, test: Judged, counts: Mapping[tuple[Goal, float, str], Count]) -> None:
-    """Certify every promise on the calibration set and enter what it and the original's rule keep on the test set."""
+    """Certify every promise on the calibration set and enter what it and the other rules keep on the test set."""
     y, p, inside = test.rows()
     own_y, own_p, _ = calibration.rows()
     for policy, target in PROMISES:
@@ -118,10 +138,21 @@ def compare(task: Spectra, calibration: Judged, test: Judged, counts: Mapping[tu
             count = counts[policy, target, name]
             count.repeats += 1
             if facts["cutoffs"][name][policy]["value"] is not None:
-                count.kept.append(kept_share(policy, y == k, decided == k))
+                count.enter(OURS, policy, y == k, decided == k)
+            if spectra_mapie.installed() and (peer := mapie_cutoff(policy, target, calibration, k)) is not None:
+                count.enter(MAPIE, policy, y == k, verdicts.class_rows(y, p, inside, k).score >= peer)
             rows, seen = rows_of_class(own_y, own_p, k, top_only=True), rows_of_class(y, p, k, top_only=True)
             cutoff = naive_cutoff(policy, rows.score, rows.good, target)
-            count.naive.append(kept_share(policy, y == k, np.isfinite(seen.score) & (seen.score >= cutoff)))
+            count.enter(ORIGINAL, policy, y == k, np.isfinite(seen.score) & (seen.score >= cutoff))
+
+
+def mapie_cutoff(policy: Goal, target: float, calibration: Judged, k: int) -> float | None:
+    """What MAPIE certifies for class k on the very rows that ours is certified on; None where it certifies nothing."""
+    y, p, inside = calibration.rows()
+    own, (testing, proposing) = verdicts.independent_parts(calibration.labelled(), np.random.default_rng(CERTIFYING))
+    tested = own if policy == "recall" else testing
+    rows, other = (verdicts.class_rows(y[some], p[some], inside[some], k) for some in (tested, proposing))
+    return spectra_mapie.cutoff(policy, target, RISK, rows, other)
 
 
 def sets(draw: Callable[[int], Judged], repeats: int) -> Iterator[tuple[Judged, Judged]]:
@@ -144,20 +175,24 @@ def show_promises(repeats: int, seed: int, limits: Limits, model: str = MODEL) -
         compare(task, calibration, test, counts)
     spent = f"{time.perf_counter() - begin[0]:.0f} s, CPU {time.process_time() - begin[1]:.0f} s"
     print(f"    {repeats} calibration sets of {CALIBRATION_SAMPLES:,}, tested on {TEST_SAMPLES:,} fresh samples each; {spent}")
+    if not spectra_mapie.installed():
+        print("    MAPIE is not installed (requirements-dev.txt): ours is compared with the original's rule alone")
     print("    share of repeats that miss, in %, beside the stated risk")
     for (policy, target, name), count in counts.items():
         said = f"{policy} {100 * target:g} % of {name!r}"
-        limits.show(said, count.missed(count.kept), -math.inf, 100 * RISK)
-        show_detail(count)
+        limits.show(said, count.missed(OURS), -math.inf, 100 * RISK)
+        for rule in (OURS, *((MAPIE,) if spectra_mapie.installed() else ()), ORIGINAL):
+            show_detail(rule, count)
 
 
-def show_detail(count: Count) -> None:
-    """How often the promise was made, what it kept, and how the original's rule fared."""
-    low, high = (100 * float(end) for end in interval(round(count.missed(count.kept) * count.repeats / 100), count.repeats))
-    made, naive = f"promised in {len(count.kept)} of {count.repeats} repeats", 100 * np.nanmean(count.naive)
-    if count.kept:
-        made += (
-            f", truly kept {100 * np.nanmean(count.kept):.1f} % on average; 95 % interval of the misses {low:.1f} to {high:.1f} %"
+def show_detail(rule: str, count: Count) -> None:
+    """How often one rule promised, how much that decided, what it kept and how often it missed."""
+    fared, missed = count.rules[rule], count.missed(rule)
+    low, high = (100 * float(end) for end in interval(round(missed * count.repeats / 100), count.repeats))
+    said = f"promised in {len(fared.kept)} of {count.repeats} repeats"
+    if fared.kept:
+        said += (
+            f", decided {100 * sum(fared.decided) / count.repeats:.1f} % of samples,"
+            f" truly kept {100 * np.nanmean(fared.kept):.1f} %, missed in {missed:.1f} % (95 % interval {low:.1f} to {high:.1f})"
         )
-    print(f"    {made}")
-    print(f"    the original's rule misses in {count.missed(count.naive):.1f} %, truly kept {naive:.1f} % on average")
+    print(f"    {rule}: {said}")

@@ -4,9 +4,9 @@ Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021/2025): each cut
 broken here"; its p-value is valid at any sample size, and the family of them is tested so that the chance of accepting any
 false cut-off is at most `risk`. Where none is accepted the answer is "no certifiable cut-off", not a number.
 
-MAPIE's `BinaryClassificationController` gives the same guarantee for two classes from a grid under Holm's correction; it is not
-used because, of 400 rows of the shipped model's, cut-offs tested from the strongest evidence of other rows downwards accepted
-42 % at a precision of 92.5 % where its own accepted 18 %, and because samples unlike the training data must count as refused.
+MAPIE's `BinaryClassificationController` gives the same guarantee for recall and precision. It is not used because it decides
+fewer samples (`benchmarks/spectra_promises.py` shows both) and knows neither costs nor sets per class, so that the p-values and
+families below would stay.
 
 What it rests on: calibration rows independent of each other (`independent_rows` for replicates), of the model and of its
 temperature, and new samples like them. A score is accepted when it is at or above the cut-off.

@@ -315,18 +315,13 @@ def certify(
     `cutoffs[class][goal]` has value (None: no certifiable cut-off), target, risk, measured, kept_percent (of all rows), rows,
     rows_needed and failure; `cost` the same for the least expected saving. `facts` may bring what `asked` tells.
     """
-    from lib.splits import numbered  # brings scikit-learn, which pages that only show a prediction need not load
-
     y, p, rows = labelled(predicted, truth)
     inside = predicted["in_domain"].to_numpy(bool)[rows]
-    groups = numbered(samples[GROUP].iloc[rows]) if GROUP in samples else np.arange(len(rows))
-    own = decisions.independent_rows(groups, rng)
+    own, parts = independent_parts(samples.iloc[rows], rng)
     costs = costs_of(facts)
     names = [str(name) for name in facts["classes"]]
     risk, confidence = float(facts.get("risk", RISK)), float(facts.get("confidence", CONFIDENCE))
     targets = {"recall": float(facts.get("recall_target", RECALL)), "precision": float(facts.get("precision_target", PRECISION))}
-    proposing = np.sort(rng.permutation(own)[: len(own) // PROPOSING])
-    parts = (np.setdiff1d(own, proposing), proposing)
     found = [_class_cutoffs(y, p, inside, own, parts, k, targets, risk) for k in range(len(names))]
     thresholds = calibration.set_thresholds(y[own], p[own], confidence) if len(own) else np.full(len(names), -np.inf)
     return {
@@ -335,6 +330,21 @@ def certify(
         "set_thresholds": [float(t) if np.isfinite(t) else None for t in thresholds], "confidence": confidence,
         "calibration_rows": len(rows), "independent_rows": len(own), "grouped": GROUP in samples,
     }  # fmt: skip
+
+
+def independent_parts(samples: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Positions of one row of each specimen, and their two parts: rows to test, and rows that propose the order of testing."""
+    from lib.splits import numbered  # brings scikit-learn, which pages that only show a prediction need not load
+
+    groups = numbered(samples[GROUP]) if GROUP in samples else np.arange(len(samples))
+    own = decisions.independent_rows(groups, rng)
+    proposing = np.sort(rng.permutation(own)[: len(own) // PROPOSING])
+    return own, (np.setdiff1d(own, proposing), proposing)
+
+
+def class_rows(y: np.ndarray, p: np.ndarray, inside: np.ndarray, k: int) -> Rows:
+    """Rows (n,) to certify class k with, as they are decided: none outside the domain, none more probably of another class."""
+    return _gated(decisions.rows_of_class(y, p, k, top_only=True), inside)
 
 
 def _class_cutoffs(
@@ -346,7 +356,7 @@ def _class_cutoffs(
         return {goal: _record(Cutoff(goal, targets[goal], risk, None, failure="too few rows")) for goal in GOALS}
 
     def rows_of(some: np.ndarray) -> Rows:
-        return _gated(decisions.rows_of_class(y[some], p[some], k, top_only=True), inside[some])
+        return class_rows(y[some], p[some], inside[some], k)
 
     testing, proposing = parts
     other = rows_of(proposing) if len(proposing) else None
