@@ -22,7 +22,7 @@ from lib.ui.work import awaited, finished, rest
 
 WHOLE = "Whole run"
 MODES = ("Find", "Label", "Mask", "Compare finders", WHOLE)
-AHEAD_S = 0.15  # in which the picture travels to the browser, before its neighbours are read and follow it
+AHEAD_S = 0.25  # in which the picture travels to the browser, before its neighbours are read and follow it
 PAUSE_S = 0.5  # who goes on sooner is not kept waiting for figures
 KEYS = {"n": "next", "p": "previous", "N": "next", "P": "previous"}
 
@@ -44,17 +44,17 @@ def look_view(
             return
         show_news(desk)
         left, right = st.columns([3, 1], gap="medium")
-        title, dressing = left.empty(), Dressing()
+        title, dressing, new = left.empty(), Dressing(), False
         with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
             if mode != WHOLE:  # the picture is there before what is found in it
-                send_pixels(desk.sheet(), desk.key("plate"), desk.slot(desk.row), desk.sent, show=True)
+                new = send_pixels(desk.sheet(), desk.key("plate"), desk.slot(desk.row), desk.sent, show=True)
         with right, guard():
             dressing = _section(desk, mode)
         title.markdown(f"##### {plain(dressing.picture.label if dressing.picture else desk.label(desk.row))}")
         with left, guard():
             _show_picture(desk, dressing)
         if not dressing.picture:
-            rest(AHEAD_S)
+            rest(AHEAD_S if new else 0)
             with guard():
                 for ahead in desk.look_ahead():
                     send_pixels(ahead, desk.key("plate"), desk.slot(ahead.row), desk.sent)

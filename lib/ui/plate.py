@@ -21,7 +21,7 @@ SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("plate
 Tool = Literal["move", "mark", "box", "brush", "erase"]
 Edit = Mapping[str, Any]  # what a hand did: `kind`, the `row` it was done to, and more by kind
 Neighbour = Mapping[str, Any]  # `row`, `label` and `token` of a picture that a key leads to
-Turn = Mapping[str, Any]  # `key` of a viewer, `at` which time (s) it shall turn, 0 for not, to a `row`, its `label` and `token`
+Turn = Mapping[str, Any]  # a picture's `row`, `label`, `token`, `at` which time (s) it was sent, and to `show` by the viewer `key`
 FOUND, LABELLED, TRUE = 0, 1, 2  # colours of marks
 
 _pixels = st.components.v2.component("plate_pixels", js=SCRIPT + "\nexport default ({data}) => { if (data) put(data); };")
@@ -91,20 +91,20 @@ def show_plate(
     _viewer(key=key, data=data, on_edits_change=heard)
 
 
-def send_pixels(sheet: Sheet, key: str, slot: int, sent: dict[int, Turn], *, show: bool = False) -> None:
+def send_pixels(sheet: Sheet, key: str, slot: int, sent: dict[int, Turn], *, show: bool = False) -> bool:
     """Have the browser hold a picture, in place of the one it held under the number `slot`; it may be shown later.
 
     With `show` the viewer turns to it at once, before `show_plate` brings its marks. `sent` is the session's note of what was
-    said with the pixels in each slot: while that stays the same they do not travel again.
+    said with the pixels in each slot: while that stays the same they do not travel again. True where they travel now.
     """
-    now: Turn = {"key": key, "at": time.time() if show else 0, "row": sheet.row, "label": sheet.label, "token": sheet.token}
-    said = sent.setdefault(slot, now)
-    if said["token"] != sheet.token:
-        said = sent[slot] = now
-    header = json.dumps({"slot": slot, "to": said}).encode()
+    now: Turn = {"key": key, "at": time.time(), "row": sheet.row, "label": sheet.label, "token": sheet.token, "show": show}
+    if new := slot not in sent or sent[slot]["token"] != sheet.token:
+        sent[slot] = now
+    header = json.dumps({"slot": slot, **sent[slot]}).encode()
     _pixels(key=f"{key}-pixels-{slot}", data=len(header).to_bytes(4, "little") + header + sheet.path.read_bytes())
     if show:
         _turn(key=f"{key}-turn", data=dict(now))
+    return new
 
 
 def _words() -> dict[str, str]:

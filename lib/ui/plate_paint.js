@@ -11,9 +11,10 @@ const ICONS = { move: "✥", mark: "◎", box: "▭", brush: "●", erase: "○"
 // --- pixels ---------------------------------------------------------------------------------------------------------------
 function put(bytes) {
   const from = 4 + new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
-  const { slot, to } = JSON.parse(new TextDecoder().decode(bytes.subarray(4, from))), { token } = to;
-  shelf.slots.set(slot, token);
-  const wanted = new Set(shelf.slots.values());
+  const to = JSON.parse(new TextDecoder().decode(bytes.subarray(4, from))), { token, slot } = to;
+  if (to.at < (shelf.slots.get(slot)?.at ?? 0)) return; // Streamlit hands out again what stood here before
+  shelf.slots.set(slot, to);
+  const wanted = new Set([...shelf.slots.values()].map((held) => held.token));
   for (const held of [...shelf.plates.keys()]) if (!wanted.has(held)) shelf.plates.delete(held);
   if (shelf.plates.has(token)) return;
   const own = bytes.slice(from).buffer, start = 4 + new DataView(own).getUint32(0, true);
@@ -25,7 +26,7 @@ function put(bytes) {
     if (bits[byte] !== 255) for (let i = 8 * byte; i < Math.min(8 * byte + 8, n); i++) bad[i] = 1 - ((bits[byte] >> (i & 7)) & 1);
   }
   shelf.plates.set(token, { ...about, height, width, pixels, bad, sorted: sample(pixels, bad) });
-  turn(to);
+  if (to.show) turn(to);
   for (const viewer of shelf.viewers) viewer.arrived(token);
 }
 

@@ -58,7 +58,7 @@ class Screen:
 
     def take(self, *, key: str, data: bytes) -> None:
         start = 4 + int.from_bytes(data[:4], "little")
-        self.sent[json.loads(data[4:start])["to"]["token"]] = data[start:]
+        self.sent[json.loads(data[4:start])["token"]] = data[start:]
 
     def turn(self, *, key: str, data: dict[str, Any]) -> None:
         self.turned = data["token"]
