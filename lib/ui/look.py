@@ -44,7 +44,7 @@ def look_view(
             return
         show_news(desk)
         left, right = st.columns([3, 1], gap="medium")
-        title, dressing, new = left.empty(), Dressing(), False
+        title, dressing, new = left.container(), Dressing(), False
         with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
             if mode != WHOLE:  # the picture is there before what is found in it
                 new = send_pixels(desk.sheet(), desk.key("plate"), desk.slot(desk.row), desk.sent, show=True)

@@ -21,7 +21,8 @@ SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("plate
 Tool = Literal["move", "mark", "box", "brush", "erase"]
 Edit = Mapping[str, Any]  # what a hand did: `kind`, the `row` it was done to, and more by kind
 Neighbour = Mapping[str, Any]  # `row`, `label` and `token` of a picture that a key leads to
-Turn = Mapping[str, Any]  # a picture's `row`, `label`, `token`, `at` which time (s) it was sent, and to `show` by the viewer `key`
+# A picture: its `row`, `label` and `token`, `at` what time (s) it was sent, and whether the viewer `key` shall `show` it.
+Turn = Mapping[str, Any]
 FOUND, LABELLED, TRUE = 0, 1, 2  # colours of marks
 
 _pixels = st.components.v2.component("plate_pixels", js=SCRIPT + "\nexport default ({data}) => { if (data) put(data); };")

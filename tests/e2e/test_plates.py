@@ -213,7 +213,7 @@ def test_a_held_neighbour_is_shown_before_python_has_answered(looking: Session) 
 def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_one(
     looking: Session, dots: tuple[Server, list[np.ndarray]]
 ) -> None:
-    held = "() => [...globalThis.lightbenchPlates.slots.values()].every(token => globalThis.lightbenchPlates.plates.has(token))"
+    held = "() => [...globalThis.lightbenchPlates.slots.values()].every(one => globalThis.lightbenchPlates.plates.has(one.token))"
     canvas = looking.page.locator(".plate canvas")
     looking.press("Next").settle()
     looking.page.wait_for_function(f"() => globalThis.lightbenchPlates.plates.size >= 3 && ({held})()")
