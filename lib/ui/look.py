@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from lib.task import Panel, Samples, Task
 from lib.ui.compare import compare_section, receive_comparison
@@ -15,7 +16,7 @@ from lib.ui.draw import draw_section, receive_suggestion
 from lib.ui.finder import found_marks
 from lib.ui.label import label_section, receive_marks
 from lib.ui.panels import show_panels
-from lib.ui.plate import TRUE, Edit, Shown, send_pixels, show_plate
+from lib.ui.plate import TRUE, Edit, Sheet, Shown, send_pixels, show_plate
 from lib.ui.whole import has_whole, whole_section
 from lib.ui.words import speaking, t
 from lib.ui.work import awaited, finished, rest
@@ -44,10 +45,11 @@ def look_view(
             return
         show_news(desk)
         left, right = st.columns([3, 1], gap="medium")
+        carried = st.container()  # what brings pixels takes room, and so stands below
         title, dressing, new = left.container(), Dressing(), False
         with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
             if mode != WHOLE:  # the picture is there before what is found in it
-                new = send_pixels(desk.sheet(), desk.key("plate"), desk.slot(desk.row), desk.sent, show=True)
+                new = _send(desk, desk.sheet(), carried, show=True)
         with right, guard():
             dressing = _section(desk, mode)
         title.markdown(f"##### {plain(dressing.picture.label if dressing.picture else desk.label(desk.row))}")
@@ -57,8 +59,14 @@ def look_view(
             rest(AHEAD_S if new else 0)
             with guard():
                 for ahead in desk.look_ahead():
-                    send_pixels(ahead, desk.key("plate"), desk.slot(ahead.row), desk.sent)
+                    _send(desk, ahead, carried)
         dressing.below()
+
+
+def _send(desk: Desk, sheet: Sheet, place: DeltaGenerator, *, show: bool = False) -> bool:
+    """Send the pixels of a frame; True where the browser does not have them yet."""
+    with place:
+        return send_pixels(sheet, desk.key("plate"), desk.slot(sheet.row), desk.sent, show=show)
 
 
 def _show_picture(desk: Desk, dressing: Dressing) -> None:
