@@ -26,7 +26,21 @@ PLANNED_TASKS = ("diffusion", "spectra", "bragg", "reflectance")
 MAY_IMPORT: dict[str, set[str]] = {
     "app": {"tasks", "ui"},
     "pages": {"ui", "tasks", "jobs", "runs"},
-    "ui": {"bulk", "task", "runs", "figures", "player", "words", "recipe", "uploads", "plate", "labels", "drawn", "sweeps"},
+    "ui": {
+        "bulk",
+        "task",
+        "runs",
+        "figures",
+        "player",
+        "words",
+        "recipe",
+        "uploads",
+        "plate",
+        "labels",
+        "drawn",
+        "sweeps",
+        "threads",
+    },
     "__main__": {"bulk", "cli", "tasks", "sheet", "export", "runs", "jobs", "task", "serve", "words"},
     "ranks": {"runs", "task"},
     "cli": {
@@ -64,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lrfinder": {"task", "batches"},
     "model": {"task", "runs"},
     "tasks": {"task"},
-    "one task": {"disk", "task", "nn", "splits", "figures", "words", "labels", "drawn"},
+    "one task": {"disk", "task", "nn", "splits", "figures", "words", "labels", "drawn", "threads"},
     "cleaning": {"task", "predict", "recipe", "uploads"},
     "recipe": {"task", "version"},
     "looking": {"task", "labels", "drawn"},
@@ -85,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "figures": {"panels"},
     "player": {"panels", "words"},
     "version": set(),
+    "threads": set(),
 }
 DASHBOARD = ("app", "pages", "ui", "jobs", "runs", "sweeps")  # these run in the server process
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "onnx", "onnxscript", "onnxruntime", "tensorboard"}

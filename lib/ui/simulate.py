@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from lib.task import Config, InputError, Panel, Task
+from lib.threads import one_thread
 from lib.ui.commands import changed, command, show_command
 from lib.ui.context import guard, page_header, plain, stage_url
 from lib.ui.files import zip_folder
@@ -79,10 +81,9 @@ def _panels(task: Task, config: Config, seed: int) -> list[Panel]:
     kept = st.session_state.get("simulate-drawn")
     if kept is None or kept[0] != drawn_for:
         rng = np.random.default_rng(seed)
-        if kept is None:  # what is compiled or loaded for the first picture may take seconds
-            with st.spinner(t("Drawing the first sample …"), show_time=True):
-                panels = task.simulation_panels(config, rng)
-        else:
+        # What is compiled or loaded for the first picture may take seconds.
+        waiting = st.spinner(t("Drawing the first sample …"), show_time=True) if kept is None else nullcontext()
+        with waiting, one_thread():  # one sample is little work, and the browser on the same machine wants to draw it
             panels = task.simulation_panels(config, rng)
         kept = st.session_state["simulate-drawn"] = drawn_for, panels
         return panels

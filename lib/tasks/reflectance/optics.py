@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from lib.tasks.reflectance.threads import one_thread
+from lib.threads import one_thread
 
 GRAZING = 1e-11  # squared normal component below which a wave leaves along the surface, where the equations divide by it
 NUDGE = 2e-10  # the wavelength is then changed by this share

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lib.tasks.reflectance.config import COMMON_NM_PER_PX, IMAGE_PX
 from lib.tasks.reflectance.scale import LATTICE_NM, Scale
-from lib.tasks.reflectance.threads import one_thread
+from lib.threads import one_thread
 
 MARGIN_PX = 24  # drawn around the image and cut off: what filters make of a rim
 FAR_BELOW_NM = -1e9

@@ -1,4 +1,4 @@
-"""Matrices of this task are small: more threads only wait for each other."""
+"""Small matrices: more threads than one only wait for each other."""
 
 from __future__ import annotations
 
