@@ -27,7 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"tasks", "ui"},
     "pages": {"ui", "tasks", "jobs", "runs"},
     "ui": {
-        "bulk", "task", "runs", "figures", "player", "words", "recipe", "uploads", "plate", "labels", "drawn", "sweeps", "threads",
+        "bulk", "task", "runs", "figures", "player", "words", "recipe", "uploads", "plate", "labels", "drawn", "sweeps",
+        "threads",
     },
     "__main__": {"bulk", "cli", "tasks", "sheet", "export", "runs", "jobs", "task", "serve", "words"},
     "ranks": {"runs", "task"},
