@@ -48,7 +48,7 @@ def look_view(
         carried = st.container()  # what brings pixels takes room, and so stands below
         title, dressing, new = left.container(), Dressing(), False
         with left, guard(), st.spinner(t("Reading {files} …", files=plain(desk.label(desk.row)))):
-            if mode != WHOLE:  # the picture is there before what is found in it
+            if mode != WHOLE or not (desk.whole and desk.whole.sheets):  # the frame is there before what is found in it
                 new = _send(desk, desk.sheet(), carried, show=True)
         with right, guard():
             dressing = _section(desk, mode)

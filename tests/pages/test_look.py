@@ -348,6 +348,13 @@ def test_the_whole_run_is_one_picture(page: AppTest, screen: Screen, home: Path)
     np.testing.assert_array_equal(Plate.from_bytes(screen.pixels).pixels, frames[0])
 
 
+def test_frames_far_from_each_other_are_shown_before_the_run_is_gathered(page: AppTest, screen: Screen) -> None:
+    mode(page, "Whole run")
+    number_field(page).set_value(4).run()
+    assert screen.data["row"] == 3 and screen.data["label"] == f"{FILE} · 3"
+    assert Plate.from_bytes(screen.pixels).pixels.size
+
+
 def test_a_search_that_fails_is_told_and_begun_again_only_when_asked(
     page: AppTest, dots: Task, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
