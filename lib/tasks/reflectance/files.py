@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from lib.disk import plain_names
+from lib.disk import files_below, plain_names
 from lib.task import TRUTH, InputError, Phrase, Samples, unheard
 from lib.tasks.reflectance import kept, kept_pictures, metadata
 from lib.tasks.reflectance.config import CHANNELS, HIDDEN, IMAGE_PX, TRUE, VISIBLE
@@ -107,8 +107,8 @@ def read(path: Path, acquisition: Acquisition, display_name: str = "", tell: Tel
     name = display_name or path.name
     if not path.is_dir():
         return read_bundle([(path, name)], acquisition, tell, report)
-    inside = [(p, p.relative_to(path).as_posix()) for p in sorted(path.rglob("*")) if _ends(p.name, SUFFIXES) and p.is_file()]
-    shown = [(p, called) for p, called in inside if not any(part.startswith(".") for part in Path(called).parts)]
+    inside = [p for p in sorted(files_below(path)) if _ends(p.name, SUFFIXES) and p.is_file()]
+    shown = [(p, p.relative_to(path).as_posix()) for p in inside]
     if not shown:
         raise InputError(name, Phrase("the folder holds no {kinds} file", kinds=", ".join(SUFFIXES)), "Choose another folder")
     if any(_ends(called, TABLES) and Path(called).name != TRUTH for _, called in shown):
