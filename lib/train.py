@@ -28,6 +28,7 @@ from lib import lrfinder, ranks, runs, tasks
 from lib.batches import Batch, Errors, Scored, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
 from lib.model import load_into, physical, save_weights
 from lib.runs import TEST_ROW, Cancelled, Predictions, Reporter, Run, Status, explain, find, save_predictions, write_atomic
+from lib.signals import postponed
 from lib.task import Arrays, InputError, Metric, Phrase, Split, Task, TrainConfig, TrainingData
 
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 5, 0.5
@@ -428,13 +429,14 @@ class Bookkeeper(pl.Callback):
         values |= pl_module.scored.values(pl_module.task) | pl_module.train_errors()
         values["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         values["seconds"] = time.monotonic() - self.epoch_started
-        self.enter(values, epoch, pl_module)
-        if trainer.is_global_zero:
-            for key, value in values.items():
-                self.events.add_scalar(key, value, epoch + 1)
-            self.events.flush()
-        trainer.save_checkpoint(self.run.folder / LAST)
-        self.tell(epoch + 1, loss=values["train_loss"])
+        with postponed() if self.reporter.active else contextlib.nullcontext():  # told and saved, or neither
+            self.enter(values, epoch, pl_module)
+            if trainer.is_global_zero:
+                for key, value in values.items():
+                    self.events.add_scalar(key, value, epoch + 1)
+                self.events.flush()
+            trainer.save_checkpoint(self.run.folder / LAST)
+            self.tell(epoch + 1, loss=values["train_loss"])
         trainer.should_stop = trainer.strategy.reduce_boolean_decision(self._exhausted(epoch), all=False)
         if self.saved is not None and not trainer.should_stop and epoch + 1 < (trainer.max_epochs or 0):
             self.saved()

@@ -34,12 +34,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ranks": {"runs", "task"},
     "cli": {
         "ranks", "words", "sweeps", "tasks", "train", "predict", "sheet", "derived", "runs", "jobs", "task", "model", "uploads",
-        "cleaning", "recipe", "kept", "bulk", "divided",
+        "cleaning", "recipe", "kept", "bulk", "divided", "signals",
     },
     "serve": {"tasks", "predict", "sheet", "derived", "export", "runs", "task", "model", "uploads", "cleaning", "looking"},
     "jobs": {"runs", "task"},
     "sweeps": {"jobs", "runs", "task", "disk"},
-    "train": {"task", "runs", "splits", "model", "figures", "tasks", "batches", "lrfinder", "ranks"},
+    "train": {"task", "runs", "splits", "model", "figures", "tasks", "batches", "lrfinder", "ranks", "signals"},
     "kept": {"task", "runs"},
     "bulk": {"task", "runs", "words"},
     "divided": {"bulk", "kept", "task", "runs", "model", "predict", "tasks", "uploads", "words"},
@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "player": {"panels", "words"},
     "version": set(),
     "threads": set(),
+    "signals": set(),
 }  # fmt: skip
 DASHBOARD = ("app", "pages", "ui", "jobs", "runs", "sweeps")  # these run in the server process
 HEAVY = {"torch", "pytorch_lightning", "torchmetrics", "onnx", "onnxscript", "onnxruntime", "tensorboard"}

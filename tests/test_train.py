@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from lib import batches, lrfinder, model, runs, train
 from lib.batches import Shard, ShardSampler, TrainSource, ValidationSource
 from lib.runs import Cancelled, Run, Status
+from lib.signals import handled
 from lib.task import InputError, Panel, Samples, Task, TrainingData
 
 
@@ -151,6 +153,27 @@ def test_a_run_stopped_in_its_last_step_is_resumed_there(toy: Task) -> None:
     assert train.fit(run, resume=True, finish=lambda _run: "").state == "done"
     pd.testing.assert_frame_equal(run.metrics(), before)
     assert run.test_predictions() is not None
+
+
+def test_a_stop_while_an_epoch_is_written_down_waits_until_it_is_saved(toy: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(toy)
+    entered = train.Bookkeeper.enter
+
+    def stopped_here(books: train.Bookkeeper, values: dict[str, float], epoch: int, learner: train.Learner) -> None:
+        entered(books, values, epoch, learner)
+        if epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    def cancel(_number: int, _frame: object) -> None:
+        raise Cancelled
+
+    monkeypatch.setattr(train.Bookkeeper, "enter", stopped_here)
+    with handled({signal.SIGTERM: cancel}):
+        status = train.fit(run)
+    assert (status.state, status.epoch) == ("cancelled", 2)
+    monkeypatch.undo()
+    assert train.fit(run, resume=True).state == "done"
+    assert [run.log().count(f"epoch {epoch} ") for epoch in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_it_learns(toy: Task) -> None:

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from lib import bulk, jobs, runs
 from lib.bulk import Request
-from lib.cli.training import handled
 from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, changes, find, positive, settings, task_of, usage
 from lib.jobs.array import queue_again
 from lib.jobs.bulk import ARRAY, submit
 from lib.jobs.profiles import ClusterProfile
 from lib.jobs.slurm import own_job
 from lib.runs import Interrupted, Reporter, Run
+from lib.signals import handled
 from lib.task import InputError, Phrase
 
 if TYPE_CHECKING:  # it brings torch along, which takes seconds

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from lib import jobs, ranks, runs
 from lib.cli.typed import FAILED, INTERRUPTED, OK, UsageError, changes, find, settings, task_of, usage
 from lib.jobs.base import NO_PROGRESS, STOPPED, TIME_IS_UP, not_again
 from lib.runs import Cancelled, Interrupted, Run, Status
+from lib.signals import ENDING, handled
 from lib.task import InputError, Phrase, Task
 from lib.words import plain
 
@@ -114,17 +115,6 @@ def _ask_for_more(parsed: argparse.Namespace, run: Run) -> None:
         jobs.SLURM.assign(run, asked)
 
 
-@contextmanager
-def handled(handlers: Mapping[int, Callable[[int, Any], None]]) -> Iterator[None]:
-    """Within this block, signals by number go to these handlers."""
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class Signals:
     """What the signals that end a program mean to a trainer.
 
@@ -136,12 +126,11 @@ class Signals:
     def __init__(self) -> None:
         self.run: Run | None = None
         self.warned = threading.Event()
-        self.stopping = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
     @contextmanager
     def heard(self) -> Iterator[None]:
         """Within this block."""
-        heard = dict.fromkeys(self.stopping, self._stop) | ({signal.SIGUSR1: self._warn} if hasattr(signal, "SIGUSR1") else {})
+        heard = dict.fromkeys(ENDING, self._stop) | ({signal.SIGUSR1: self._warn} if hasattr(signal, "SIGUSR1") else {})
         with handled(heard):
             yield
 
@@ -175,7 +164,7 @@ class Signals:
 
     def _hear_no_more(self) -> None:
         """From now on it cleans up, and the cluster's own signals only say what is known."""
-        for number in self.stopping:
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from lib import jobs, tasks
-from lib.cli.training import Signals, build_sheet, handled
+from lib.cli.training import Signals, build_sheet
 from lib.jobs.array import queue_again
 from lib.jobs.base import write_proc
 from lib.jobs.local import identity
 from lib.jobs.slurm import own_job
 from lib.runs import Cancelled, Interrupted, Run
+from lib.signals import ENDING, handled
 from lib.sweeps import Sweep, launch
 from lib.sweeps.study import PRUNED, Book, Taken
 from lib.task import Phrase
@@ -129,8 +130,7 @@ class Worker:
     @contextmanager
     def _heard(self) -> Iterator[None]:
         """Within this block, signals that ask to stop, and the cluster's announcement of its time limit, are a wish to stop."""
-        names = ("SIGTERM", "SIGINT", "SIGHUP", *(["SIGUSR1"] if own_job() else []))
-        with handled({getattr(signal, name): self._stop for name in names if hasattr(signal, name)}):
+        with handled(dict.fromkeys((*ENDING, *([signal.SIGUSR1] if own_job() else [])), self._stop)):
             yield
 
     def _stop(self, number: int, _frame: object) -> None:
