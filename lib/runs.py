@@ -16,12 +16,12 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,8 +34,8 @@ from lib.words import from_plain, plain
 __all__ = [
     "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
     "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "cores", "create", "data_dir",
-    "default_model", "delete", "explain", "files_below", "find", "for_browser", "home", "list_runs", "part", "read_json",
-    "refuse_beyond_data", "restore", "save_predictions", "sets", "trash", "write_atomic", "write_json",
+    "default_model", "delete", "explain", "files_below", "find", "for_browser", "home", "list_runs", "meant", "part",
+    "read_json", "refuse_beyond_data", "restore", "save_predictions", "sets", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -126,6 +126,8 @@ class JobFolder:
     """The folder of something that computes: `<task>/<id>/`. Every read tolerates files that are not there yet."""
 
     folder: Path
+    DESCRIBED_IN: ClassVar[str] = "config.json"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("config",)  # of what that file holds
 
     @property
     def id(self) -> str:
@@ -136,6 +138,16 @@ class JobFolder:
     def task(self) -> str:
         """Name of the task it belongs to."""
         return self.folder.parent.name
+
+    @property
+    def name(self) -> str:
+        """The user's name for it, else its id."""
+        return str(self.about().get("name") or self.id)
+
+    def about(self) -> dict[str, Any]:
+        """What describes it, without its settings: task, name, executor, created_at, version, and more of a sweep."""
+        described = read_json(self.folder / self.DESCRIBED_IN) or {}
+        return {key: value for key, value in described.items() if key not in self.SETTINGS}
 
     def log(self, lines: int = 200, name: str = "log.txt") -> str:
         """The last lines of log.txt, or of another text file of the folder."""
@@ -149,6 +161,9 @@ class JobFolder:
         return "\n".join(text.splitlines()[-lines:])
 
 
+Folder = TypeVar("Folder", bound=JobFolder)
+
+
 @dataclass(frozen=True)
 class Run(JobFolder):
     """One run folder."""
@@ -157,15 +172,6 @@ class Run(JobFolder):
     def shipped(self) -> bool:
         """Whether it came with the repository: readable, never changed."""
         return self.id.startswith(SHIPPED_PREFIX)
-
-    @property
-    def name(self) -> str:
-        """The user's name for it, else its id."""
-        return str(self.about().get("name") or self.id)
-
-    def about(self) -> dict[str, Any]:
-        """config.json without the settings: task, name, executor, created_at, version."""
-        return {key: value for key, value in (read_json(self.folder / "config.json") or {}).items() if key != "config"}
 
     def config(self) -> dict[str, Any]:
         """The settings it trains with: values of the task's Training."""
@@ -332,7 +338,7 @@ def find(text: str, task: str | None = None) -> Run:
     Raises InputError naming the nearest ones, or all that match.
     """
     runs = list_runs(task)
-    matches = _matches(text, runs) if text else []
+    matches = meant(text, runs)
     if len(matches) == 1:
         return matches[0]
     names = [f"{run.task}/{run.id}" for run in (matches or runs)]
@@ -348,15 +354,16 @@ def find(text: str, task: str | None = None) -> Run:
     raise InputError(Phrase("run {run!r}", run=text), "there is no such run", remedy)
 
 
-def _matches(text: str, runs: list[Run]) -> list[Run]:
-    """The runs that a text can mean: what names one exactly comes before a name that several may have, and a mere beginning."""
-    if found := [
-        run for run in runs if text in (run.id, f"{run.task}/{run.id}") or run.folder == Path(text).expanduser().resolve()
-    ]:
+def meant(text: str, known: Sequence[Folder]) -> list[Folder]:
+    """Those that a text can mean: what names one exactly comes before a name that several may have, and a mere beginning."""
+    place = Path(text).expanduser().resolve()
+    if not text:
+        return []
+    if found := [one for one in known if text in (one.id, f"{one.task}/{one.id}") or one.folder == place]:
         return found
-    if found := [run for run in runs if text in (run.name, f"{run.task}/{run.name}")]:
+    if found := [one for one in known if text in (one.name, f"{one.task}/{one.name}")]:
         return found
-    return [run for run in runs if run.id.startswith(text) or f"{run.task}/{run.id}".startswith(text)]
+    return [one for one in known if one.id.startswith(text) or f"{one.task}/{one.id}".startswith(text)]
 
 
 def default_model(task: str) -> Run:

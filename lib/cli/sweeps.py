@@ -10,6 +10,7 @@ from typing import Any, get_args
 from lib import jobs, sweeps
 from lib.cli.trials import Worker
 from lib.cli.typed import INTERRUPTED, OK, UsageError, changes, positive, seed_number, settings, task_of, usage
+from lib.runs import meant
 from lib.sweeps import Plan, Sampler, Sweep, launch, space, trash
 from lib.sweeps.study import Trial, load, trials_of
 from lib.task import Task
@@ -131,7 +132,7 @@ def _delete(found: Sweep, parsed: argparse.Namespace) -> int:
 
 def _restore(text: str, task: str) -> int:
     known = trash.deleted(task)
-    matches = [one for one in known if text in (one.id, f"{one.task}/{one.id}", one.name) or one.id.startswith(text)]
+    matches = meant(text, known)
     if len(matches) != 1:
         names = ", ".join(one.id for one in (matches or known)[:8])
         raise UsageError(f"sweep {text!r}: {len(matches)} deleted sweeps match. In the trash: {names or 'nothing'}.")

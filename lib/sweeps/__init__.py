@@ -22,7 +22,7 @@ from pydantic import field_validator
 
 from lib import __version__
 from lib.disk import home, read_json, write_json
-from lib.runs import JobFolder
+from lib.runs import JobFolder, meant
 from lib.sweeps.space import Range, Values, checked, defaults_to
 from lib.task import Config, InputError, Metric, Phrase, Task, TrainConfig, option
 
@@ -58,16 +58,8 @@ class Plan(Config):
 class Sweep(JobFolder):
     """One sweep folder."""
 
-    def about(self) -> dict[str, Any]:
-        """sweep.json without settings and plan: task, name, executor, created_at, version, metric, unit, goal."""
-        return {
-            key: value for key, value in (read_json(self.folder / "sweep.json") or {}).items() if key not in ("config", "plan")
-        }
-
-    @property
-    def name(self) -> str:
-        """The user's name for it, else its id."""
-        return str(self.about().get("name") or self.id)
+    DESCRIBED_IN = "sweep.json"
+    SETTINGS = ("config", "plan")
 
     @property
     def executor(self) -> str:
@@ -157,8 +149,7 @@ def list_sweeps(task: str | None = None) -> list[Sweep]:
 def find(text: str, task: str | None = None) -> Sweep:
     """The sweep of that id, `task/id` or name, or beginning of an id. Raises InputError naming the nearest or all that match."""
     known = list_sweeps(task)
-    exact = [one for one in known if text in (one.id, f"{one.task}/{one.id}")]
-    matches = exact or [one for one in known if text == one.name] or [one for one in known if text and one.id.startswith(text)]
+    matches = meant(text, known)
     if len(matches) == 1:
         return matches[0]
     subject = Phrase("sweep {sweep!r}", sweep=text)

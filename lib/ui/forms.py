@@ -70,7 +70,7 @@ def defaults(config_cls: type[Config]) -> dict[str, Any]:
 def label_of(name: str, unit: str, description: str) -> str:
     """`frame_interval_s` in `s` becomes "Frame interval (s)"; acronyms follow the description and the unit."""
     text = f"{description[:1].lower()}{description[1:]} {unit}" if description[1:2].islower() else f"{description} {unit}"
-    acronyms = {word.lower(): word for word in re.findall(r"\b[A-Z][A-Z0-9]*\b", text)}
+    acronyms = {word.lower(): word for word in re.findall(r"\b[A-Z][A-Z0-9]*\b", text) + re.findall(r"\w+", unit)}
     words = without_unit(name, unit).split("_")
     label = " ".join(WORDS.get(word) or acronyms.get(word) or word for word in words)
     if not label.startswith("e⁻"):
