@@ -44,6 +44,7 @@ class Viewer extends Painter {
     this.pending = this.pending.filter((edit) => edit.n > data.seen);
     if (this.ahead?.n <= data.seen) this.ahead = null;
     if (this.ahead) data = besides(data, this.ahead.to);
+    this.turned = Math.max(this.turned ?? 0, data.at);
     this.count = Math.max(this.count, data.seen);
     const strokes = JSON.stringify(data.strokes) !== JSON.stringify(this.data.strokes) || !this.state;
     this.data = { ...data, marks: data.marks.map((mark) => ({ ...mark, points: [...mark.points] })) };
@@ -308,7 +309,8 @@ class Viewer extends Painter {
     this.arrived(to.token);
   }
 
-  // Python is about to tell more of another picture; told again of an older one, the viewer stays.
+  // Python is about to tell more of another picture; told of one before what it has told, the viewer stays: a page that is late
+  // draws what two runs said at once.
   turnTo(to) {
     if (this.ahead || to.at <= (this.turned ?? 0)) return;
     this.turned = to.at;

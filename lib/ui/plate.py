@@ -88,6 +88,7 @@ def show_plate(
         "key": key, "token": sheet.token, "row": sheet.row, "label": sheet.label, "editable": editable, "tools": list(tools),
         "marks": [mark.to_json() for mark in marks], "strokes": [stroke.to_json() for stroke in strokes],
         "keys": dict(keys or {}), "beside": dict(beside or {}), "seen": st.session_state.get(seen, 0), "words": _words(),
+        "at": time.time(),
     }  # fmt: skip
     _viewer(key=key, data=data, on_edits_change=heard)
 

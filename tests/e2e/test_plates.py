@@ -221,6 +221,12 @@ def test_the_next_picture_is_held_before_it_is_asked_for_and_the_whole_run_is_on
     looking.press("Gather 4 frames")
     looking.sees("Sum of 4 frames")
     expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
+    told_late = """([viewer]) => {
+      const token = [...globalThis.lightbenchPlates.plates.keys()].find((one) => one !== viewer.data.token);
+      viewer.turnTo({row: 0, label: 'of a run before', token, at: viewer.data.at - 0.001});
+    }"""
+    looking.page.evaluate(f"() => ({told_late})([...globalThis.lightbenchPlates.viewers])")
+    expect(canvas).to_have_attribute("aria-label", "Picture: Sum of 4 frames")
     looking.page.get_by_text("Draw a mask on it").click()
     looking.settle()
     looking.page.mouse.move(*place(looking, 60, 70))

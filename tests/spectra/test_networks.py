@@ -293,6 +293,12 @@ def test_best_of_is_the_mean_of_what_held_out_rows_cannot_tell_apart(monkeypatch
     assert len(direct_fit("PLS-DA")[1]["chosen"]["members"]) == 1, "a family by its name is one model"
 
 
+def test_a_class_with_one_specimen_to_train_on_is_named() -> None:
+    groups = np.where(spectra(45, gap=0.3)[1] == 0, 0, 1 + np.arange(45))
+    with pytest.raises(InputError, match="of class NC there is one specimen only"):
+        direct_fit("PLS-DA", groups=groups)
+
+
 def test_best_of_compares_all_models_but_not_minirocket_on_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct, "CANDIDATES", (Candidate("snv", "shrinkage LDA"), Candidate("snv", "MiniRocket")))
     assert [row["model"] for row in direct_fit("best of")[1]["chosen"]["table"]].count("MiniRocket") == 1

@@ -55,7 +55,9 @@ def fit(
     if tabular is not None and tabular.shape[1]:
         say(f"{config.model} looks at the spectra alone: the {tabular.shape[1]} tabular columns are not used.")
     x = np.asarray(spectra[rows], dtype=np.float64)
-    best = best_of(x, codes[rows], rng, None if groups is None else np.asarray(groups)[rows], candidates)
+    groups = None if groups is None else np.asarray(groups)[rows]
+    _refuse_lone(codes[rows], groups, facts["classes"])
+    best = best_of(x, codes[rows], rng, groups, candidates)
     names = best.members if config.model == "best of" else best.members[:1]
     table = [{name: _plain(value) for name, value in row.items()} for row in best.table.to_dict("records")]
     table = [row | {"averaged": "✓" if row["candidate"] in names else ""} for row in table]
@@ -90,6 +92,18 @@ def _candidates(family: str, rows: int, points: int, say: Say) -> tuple[Candidat
         problem = Phrase("it needs spectra of at least {least} points; these have {points}", least=TAPS, points=points)
         raise InputError(Phrase("model {family!r}", family=family), problem, "Choose a linear model.")
     return found
+
+
+def _refuse_lone(codes: np.ndarray, groups: np.ndarray | None, classes: Sequence[str]) -> None:
+    """Raises InputError where a class has so few training rows that none of them can be held out for the choice."""
+    together = np.arange(len(codes)) if groups is None else groups
+    lone = [classes[code] for code in np.unique(codes) if len(np.unique(together[codes == code])) < 2]
+    if lone:
+        raise InputError(
+            "choice of a model",
+            Phrase("of class {classes} there is one specimen only to train on, so none can be held out", classes=", ".join(lone)),
+            "Lower validation_percent and calibration_percent or raise n_splits; else merge or drop rare classes.",
+        )
 
 
 def _subsample(codes: np.ndarray, most: int, rng: np.random.Generator, say: Say) -> np.ndarray:
