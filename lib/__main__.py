@@ -132,10 +132,12 @@ def _key_lines(config: type[Config]) -> Iterator[str]:
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         signs = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
         bounds = [f"{sign} {getattr(rule, name)}" for rule in field.metadata for name, sign in signs if hasattr(rule, name)]
+        several = get_origin(field.annotation) is tuple
         choices = [str(c) for c in get_args(field.annotation)] if get_origin(field.annotation) is not None else []
-        choices = [c for c in choices if not c.startswith("<class")] if field.default is not None else []
-        facts = [f"default {'empty' if field.default in (None, '') else field.default}", str(extra.get("unit", ""))]
-        facts += [", ".join(bounds), " | ".join(choices)]
+        choices = [c for c in choices if not c.startswith("<class")] if field.default is not None and not several else []
+        default = ",".join(map(str, field.default)) if several else field.default
+        facts = [f"default {'empty' if default in (None, '') else default}", str(extra.get("unit", ""))]
+        facts += [", ".join(bounds), " | ".join(choices), "a list, separated by commas" if several else ""]
         yield f"  {key:<22} {field.description} ({'; '.join(fact for fact in facts if fact)})"
 
 

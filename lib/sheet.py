@@ -22,7 +22,7 @@ from lib.words import Language, Say, core, english
 
 FORMATS = ("html", "pdf")
 RESAMPLES = 200
-MAX_BOOTSTRAP_ROWS = 50_000  # above it the intervals are negligible and their making is not
+MAX_BOOTSTRAP_UNITS = 50_000  # of more independent ones the intervals are negligible and their making is not
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas")
 UNSEEN_BY_FOLD = "Each was predicted by the model of the fold that did not see it, nor was its cut-off chosen there."
 UNSEEN = "Neither training nor the choice of the best epoch saw the test samples."
@@ -42,7 +42,7 @@ def build(run: Run) -> dict[str, Any]:
     predicted, truth, samples = (part(table, prefix) for prefix in ("predicted.", "true.", "sample."))
     sheet: dict[str, Any] = {
         "run": run.id, "task": run.task, "name": run.name, "created_at": datetime.now(UTC).timestamp(),
-        "metrics": metrics(task, predicted, truth, samples.get("group")),
+        "metrics": metrics(task, predicted, truth, task.independent(samples)),
         "panels": _panels(run, task, predicted, truth, samples),
         "translations": {
             language: _panels(run, task.speaking(language), predicted, truth, samples)
@@ -77,7 +77,9 @@ def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.
     """
     scores = task.score(predicted, truth)
     names = sorted(scores, key=lambda name: name != task.monitor.name)
-    low, high = _bootstrap(task, predicted, truth, group) if len(truth) <= MAX_BOOTSTRAP_ROWS else ({}, {})
+    units = np.arange(len(truth)) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
+    few = units.max(initial=-1) < MAX_BOOTSTRAP_UNITS
+    low, high = _bootstrap(task, predicted, truth, units) if few else ({}, {})
     for name in task.not_resampled:
         low.pop(name, None)
         high.pop(name, None)
@@ -89,12 +91,11 @@ def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.
 
 
 def _bootstrap(
-    task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None
+    task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, units: np.ndarray
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Lower and upper end of the central 95 % of every score over RESAMPLES draws with replacement."""
+    """Lower and upper end of the central 95 % of every score over RESAMPLES draws, with replacement, of units (n,) from 0."""
     rng = np.random.default_rng(0)
-    codes = np.arange(len(truth)) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)] if group is not None else list(codes[:, None])
+    members = np.split(np.argsort(units, kind="stable"), np.cumsum(np.bincount(units))[:-1])
     if len(members) < 2:
         return {}, {}
     draws = []
@@ -113,6 +114,7 @@ def _training_panels(run: Run, task: Task) -> list[Panel]:
         return []
     losses = {"train_loss": say("train"), "validation_loss": say("validation")}
     told = say("Loss per epoch on training and validation samples; the dotted line is the epoch whose weights were kept.")
+    told = f"{told} {task.say(task.loss_note)}" if task.loss_note else told
     loss = _in_words(curves(history, losses, say("loss"), status.best_epoch), say)
     panels = [Panel("loss-curves", say("Training and validation loss"), loss, told)]
     if monitor.name in history:

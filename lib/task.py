@@ -118,6 +118,7 @@ class Task(ABC):
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     training_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # first one is the default
     decides: ClassVar[tuple[str, ...]] = ()  # fields of Training that only `certify` uses: they can change after training
+    loss_note: ClassVar[str] = ""  # why the losses of training and validation differ, where that is not their samples alone
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
     not_resampled: ClassVar[tuple[str, ...]] = ()  # figures of merit that resampling shifts: a bootstrap interval would mislead
     finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
@@ -340,6 +341,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> torch.Tensor:
         """Scalar training loss."""
+
+    def independent(self, samples: pd.DataFrame) -> pd.Series | None:
+        """What each of n rows of test samples shares with others that say nothing new, (n,); None where all are independent."""
+        return samples.get("group")
 
     def errors(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Figures of training samples, (n,) by name, NaN where unknown: metrics.csv gets their epoch means as `train_<name>`.

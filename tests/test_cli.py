@@ -81,6 +81,16 @@ def test_help_lists_every_key_with_default_unit_and_bounds(
         assert "default empty" in lines["start_from"]
 
 
+@pytest.mark.parametrize(("task", "line"), [
+    ("bragg", "several with commas (default empty; px; a list, separated by commas)"),
+    ("spectra", "given to the model beside the spectra (default empty; a list, separated by commas)"),
+    ("spectra", "of each of its four blocks (default 3,4,6,3; a list, separated by commas)"),
+])  # fmt: skip
+def test_help_tells_a_list_as_it_is_typed(task: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train" if task == "spectra" else "predict", task, "--help") == 0
+    assert line in capsys.readouterr().out
+
+
 def test_a_task_that_does_not_load_costs_nobody_the_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     (tmp_path / "tasks" / "broken").mkdir(parents=True)
     (tmp_path / "tasks" / "broken" / "__init__.py").write_text("raise ImportError('no such package')")

@@ -163,7 +163,7 @@ def test_samples_have_the_columns_of_the_contract(simulated: Samples) -> None:
 def test_every_simulation_preset_simulates_and_shows(task: Task) -> None:
     for preset in task.simulation_presets.values():
         config = task.Simulation.parse(preset)
-        assert len(task.simulate(config, 2, np.random.default_rng(0))) == 2
+        assert len(task.simulate(config, 1, np.random.default_rng(0))) == 1
         panels = task.simulation_panels(config, np.random.default_rng(0))
         assert panels and len({p.key for p in panels}) == len(panels)
 

@@ -81,6 +81,12 @@ def test_groups_are_those_of_the_test_samples(toy: Task):
     assert [(metric["low"], metric["high"]) for metric in built["metrics"]] == [(None, None)] * 2
 
 
+def test_why_the_losses_differ_stands_under_their_curves(toy: Task, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(toy), "loss_note", "Validation is harder.")
+    told = {panel["key"]: panel["explanation"] for panel in sheet.build(finished(toy))["panels"]}
+    assert told["loss-curves"].endswith("whose weights were kept. Validation is harder.")
+
+
 def test_what_resampling_shifts_has_no_interval(toy: Task, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(type(toy), "not_resampled", ("bias_v",))
     metrics = {metric["name"]: metric for metric in sheet.build(finished(toy))["metrics"]}

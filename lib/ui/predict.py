@@ -163,7 +163,8 @@ def model_label(task: Task, run: Run) -> str:
     status = run.status()
     metric, unit = (status.metric, status.unit) if status.metric else (task.monitor.name, task.monitor.unit)
     value = number(status.best_value, unit)
-    best = f"{in_words(metric, unit, task.say)} {value}" if status.best_value is not None else ""
+    score = f"{in_words(metric, unit, task.say)} {value}"
+    best = t("{score} on validation", score=score) if status.best_value is not None else ""
     return " · ".join(filter(None, [run.name or run.id, best, t("shipped") if run.shipped else ""]))
 
 

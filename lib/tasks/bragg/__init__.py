@@ -38,6 +38,10 @@ class Bragg(Task):
     simulates_piecewise = True
     reads_by_reference = True
     monitor = Metric("average_precision", "", "max")
+    loss_note = (
+        "Training learns from a choice of each frame's candidates, without doubtful ones and the faintest spots; validation "
+        "keeps all, so its loss is higher and need not fall while the score rises."
+    )
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {
         "n_peaks": ("Peaks", ""), "is_hit": ("Hit", ""), "frame": ("Frame", ""), "in_domain": ("Like the training", ""),
         "mean_adu": ("Mean", "ADU"), "max_adu": ("Largest", "ADU"), "saturated_percent": ("Saturated", "%"),
@@ -295,6 +299,10 @@ class Bragg(Task):
         from lib.tasks.bragg import score
 
         return score.score(predicted, truth)
+
+    def independent(self, samples: pd.DataFrame) -> pd.Series | None:
+        """The frame: its candidates share crystal, background and luck."""
+        return samples["file"].astype(str) + " " + samples["frame"].astype(str)
 
     def baselines(self, samples: Samples) -> pd.DataFrame:
         """Nothing beside the model: the classical finders have a table of their own."""

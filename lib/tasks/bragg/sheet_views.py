@@ -266,9 +266,12 @@ def _hits(frames: pd.DataFrame, facts: Mapping[str, Any], say: Say) -> list[Pane
         mode="markers", marker={"size": 10, "color": figures.ORANGE}, name=say("≥ {n} expected peaks", n=f"{least:.1f}"),
     )  # fmt: skip
     told = say(
-        "Area under the curve {auc}. A frame is a hit where the probabilities of its peaks add up to enough; how many is chosen "
-        "on calibration frames.", auc=f"{auc:.4f}",
+        "Area under the curve {auc}, of {hits} true hits, which have at least one true spot, and {blanks} blanks. A frame is "
+        "taken for a hit where the probabilities of its peaks add up to enough; how many is chosen on calibration frames.",
+        auc=f"{auc:.4f}", hits=int(frames["is_hit"].sum()), blanks=int((~frames["is_hit"]).sum()),
     )  # fmt: skip
+    if faint := int((frames["is_hit"] & (frames["n_true"] == 0)).sum()):
+        told += " " + say("{n} of the hits have no spot of I/σ ≥ {least}.", n=faint, least=f"{matching.WANTED_SNR:g}")
     return [Panel("hits", say("Hits and blanks"), fig, told)]
 
 
