@@ -233,7 +233,7 @@ def test_copies_and_gaps_are_told_with_their_numbers():
     spectra[4] = spectra[1]
     spectra[2, 3] = np.nan
     told = found(samples_of({"brix": [1.0, None, None, 2, 3, 4]}, c277=spectra))
-    assert "1 spectra" in told["duplicates"].finding
+    assert "1 spectrum repeats" in told["duplicates"].finding
     assert told["duplicates"].table.iloc[0].tolist() == [5, "s4", 2, "s1"]
     assert "brix: 2 (33.3 %)" in told["missing"].finding
     assert len(told["missing"].table) == 2
@@ -305,9 +305,29 @@ def test_a_lamp_that_fades_is_found():
     when = pd.date_range("2024-01-01", periods=200, freq="D")
     fade = np.exp(np.log(0.8) * np.arange(200) / 365.25)[:, None]
     told = found(samples_of({"measured_at": when}, c277=hills(200) * fade))["drift"]
-    assert told.table.iloc[0, 2] < -0.9
-    assert told.table.iloc[0, 3] == pytest.approx(-20, abs=2)
-    assert told.advice
+    assert told.table["r with date"][0] < -0.9
+    assert told.table["change per year (%)"][0] == pytest.approx(-20, abs=2)
+    assert told.advice and "syrup" not in told.advice and "instrument" not in told.finding + "".join(told.table)
+    severity = np.where(np.arange(200) % 2, "OK", "VR")
+    maple = {"measured_at": when, "severity": severity, "instrument": "A"}
+    told = found(samples_of(maple, c277=hills(200) * fade))["drift"]
+    assert "season, which changes syrup too" in told.advice and "instrument A, " in told.finding
+
+
+def test_no_rate_per_year_where_one_instrument_was_used_for_a_few_weeks():
+    when = pd.date_range("2024-01-01", periods=400, freq="D")
+    names = np.where(np.arange(400) < 40, "B", "A")
+    told = found(samples_of({"measured_at": when, "instrument": names}, c277=hills(400)))["drift"]
+    assert "change per month (%)" in told.table and set(told.table["instrument"]) == {"A", "B"}
+
+
+@pytest.mark.parametrize(("step", "period", "days"), [("D", "month", 30.4375), ("4h", "day", 1), ("1min", "hour", 1 / 24)])
+def test_a_rate_is_given_per_period_that_the_dates_bear(step: str, period: str, days: float):
+    when = pd.date_range("2024-03-01", periods=100, freq=step)
+    periods = (when - when[0]) / pd.Timedelta(days=days)
+    fade = np.exp(np.log(0.8) * periods.to_numpy())[:, None]
+    told = found(samples_of({"measured_at": when}, c277=hills(100) * fade))["drift"]
+    assert told.table[f"change per {period} (%)"][0] == pytest.approx(-20, abs=2) and f"% per {period}." in told.finding
 
 
 def test_the_panel_has_a_row_per_check_and_shows_the_figures_behind_each():
@@ -315,7 +335,7 @@ def test_the_panel_has_a_row_per_check_and_shows_the_figures_behind_each():
     readings = clean.inspect(samples)
     panel = checks.check_panel(samples, readings)
     assert list(panel.content.columns) == ["check", "finding", "what to do"]
-    assert len(panel.content) == len(checks.checks(samples, readings)) == 8
+    assert len(panel.content) == len(checks.checks(samples, readings)) == 9
     every, *titles = checks.check_view(samples, readings).picks[0].values
     assert checks.check_panel(samples, readings, of=every).content.equals(panel.content)
     assert set(titles) == set(panel.content["check"]), "each check is offered by its title"

@@ -242,7 +242,7 @@ def test_only_the_owner_of_a_pickle_turns_it_into_a_table(run_id: str, tmp_path:
     getattr(frame.set_index("sequence"), "to_" + "pickle")(pickled)
     out = tmp_path / "out"
     assert call("predict", "spectra", "--model", run_id, "--input", pickled, "--output", out) == 1
-    assert "mine.pkl: is a Python pickle" in (said := capsys.readouterr().err) and "python -m lib convert" in said
+    assert "mine.pkl: is a Python pickle" in (said := capsys.readouterr().err) and "--i-made-it" in said
     assert call("convert", pickled, table) == 2
     assert "--i-made-it" in capsys.readouterr().err and not table.exists()
     assert call("convert", pickled, table, "--i-made-it") == 0

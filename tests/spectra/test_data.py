@@ -245,8 +245,8 @@ def test_what_is_left_out_is_told(keep: Keep) -> None:
     given = table(kind=kinds)
     given.channels[0].values[10, 3] = np.nan
     told = TableData(asked(keep(given))).facts()
-    assert "4 samples have no label for AVA_kind and are left out." in notes_of(told)
-    assert "1 samples lack points of the chosen channels and are left out." in notes_of(told)
+    assert "4 samples have no label (column 'kind') and are left out." in notes_of(told)
+    assert "1 sample lacks points of the chosen channels and is left out." in notes_of(told)
     assert sum(told["rows"].values()) == 55
 
 
@@ -263,7 +263,7 @@ def rare(members: dict[str, int]) -> SpectraTable:
 def test_a_class_of_one_member_is_dropped_and_told(keep: Keep) -> None:
     told = TableData(asked(keep(rare({"horse": 1})))).facts()
     assert told["classes"] == ["beef", "lamb"] and sum(told["rows"].values()) == 59 and told["merged"] == []
-    assert "Too rare to split, dropped: horse (1 samples)." in notes_of(told)
+    assert "Too rare to split, dropped: horse (1 sample)." in notes_of(told)
 
 
 def test_a_class_of_one_member_is_refused_or_merged(keep: Keep) -> None:

@@ -227,6 +227,11 @@ def test_repeated_samples_are_replicates_of_a_specimen(tmp_path: Path) -> None:
     assert "replicates" in " ".join(done.notes)
 
 
+def test_the_refusal_of_a_pickle_gives_the_command_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"\x80\x04renamed")
+    assert "lib convert FILE.pkl FILE.parquet --i-made-it" in refusal(tmp_path / "table.csv").remedy
+
+
 def test_tabular_cells_must_be_numbers(tmp_path: Path) -> None:
     frame = tables.generic().assign(brix=["66,5", "67", "", "68", "high", "1", "2", "3"])
     path = tmp_path / "table.csv"
@@ -292,6 +297,29 @@ def test_dialects_give_the_same_spectra(tmp_path: Path, case: str) -> None:
     assert note in " ".join(done.notes)
 
 
+@pytest.mark.parametrize("lines", ["Instrument: FTIR\nDate: 2024-03-01\n\n", "FTIR\n\n\n", "a;b\n1;2\n\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_lines_above_the_header_are_told_with_the_row_of_the_header(tmp_path: Path, lines: str, separator: str) -> None:
+    frame = tables.generic()
+    (tmp_path / "table.csv").write_text(lines + frame.to_csv(index=False, sep=separator))
+    error = refusal(tmp_path / "table.csv")
+    assert "no column of its first row is named by a position" in error.problem
+    assert error.remedy == "Row 4 looks like the header: remove the lines above it"
+
+
+def test_blank_lines_above_the_header_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("\n\n" + tables.generic().to_csv(index=False))
+    assert len(read(tmp_path / "table.csv").table) == 8
+
+
+def test_a_first_row_of_data_is_told_even_where_it_repeats_a_word(tmp_path: Path) -> None:
+    frame = tables.generic().assign(copy="a")  # the label of the first row again
+    frame.to_csv(tmp_path / "table.csv", index=False, header=False)
+    assert "its first row seems to be data" in refusal(tmp_path / "table.csv").problem
+    frame.rename(columns={"copy": "class"}).to_csv(tmp_path / "twice.csv", index=False)
+    assert "stand more than once ('class')" in refusal(tmp_path / "twice.csv").problem
+
+
 def test_decimal_comma_far_from_the_head_is_found(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
     path.write_text("600;601;602\n" + "1;2;3\n" * 200 + "1,5;2;3\n")
@@ -355,7 +383,7 @@ def test_negative_saturated_and_constant_spectra_are_kept_and_said(tmp_path: Pat
     done = read_frame(tmp_path, frame)
     assert done.table.rows["note"].tolist() == ["277 negative", "380 saturated", "277 constant", ""]
     assert done.table.channel("277").values[0, 100] == -5000
-    assert "1 samples with constant values: kept and marked" in done.notes
+    assert "1 sample with constant values: kept and marked" in done.notes
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

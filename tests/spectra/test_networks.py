@@ -246,8 +246,8 @@ def test_training_rows_that_cannot_be_fitted_are_refused() -> None:
 def direct_fit(model: str, n: int = 45, points: int = POINTS, **kwargs) -> tuple[Classifier, dict, list[str]]:
     x, codes = spectra(n, points, gap=0.3)
     said: list[str] = []
-    values = {"tabular": None, "groups": np.arange(n) // 3, "rng": np.random.default_rng(4), "facts": facts((points,)), **kwargs}
-    network, extra = direct.fit(settings(model), x, values.pop("tabular"), codes, **values, say=said.append)
+    values = {"groups": np.arange(n) // 3, "rng": np.random.default_rng(4), "facts": facts((points,)), **kwargs}
+    network, extra = direct.fit(settings(model), x, codes, **values, say=said.append)
     return network.eval(), extra, said
 
 
@@ -308,22 +308,17 @@ def test_best_of_compares_all_models_but_not_minirocket_on_many_rows(monkeypatch
     assert any("MiniRocket is left out: 45 rows" in sentence for sentence in said)
 
 
-def test_many_rows_are_thinned_out_with_rare_classes_whole_and_tabular_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_thinned_out_with_rare_classes_whole() -> None:
     codes, said = np.repeat([0, 1, 2], [900, 90, 10]), []
     kept = direct._subsample(codes, 100, np.random.default_rng(0), said.append)
     assert np.bincount(codes[kept]).tolist() == [90, 20, 10] and len(np.unique(kept)) == 120
     assert "120 of 1000" in said[0]
-    network, _, said = direct_fit("PLS-DA", tabular=tabular(45), facts=facts(tabular=TABULAR))
-    assert any("2 tabular columns are not used" in sentence for sentence in said)
-    assert network(torch.from_numpy(spectra(2)[0]), torch.from_numpy(tabular(2))).shape == (2, 3)
 
 
 def test_a_class_that_training_lacks_is_never_predicted() -> None:
     told = facts() | {"classes": ["NC", "OK", "absent", "VR"]}
     x, codes = spectra(45)
-    network, _ = direct.fit(
-        settings("shrinkage LDA"), x, None, np.array([0, 1, 3])[codes], None, np.random.default_rng(0), told, print
-    )
+    network, _ = direct.fit(settings("shrinkage LDA"), x, np.array([0, 1, 3])[codes], None, np.random.default_rng(0), told, print)
     found = network.physical(torch.from_numpy(spectra(30, seed=1)[0]))["probability"]
     assert found.shape == (30, 4) and float(found[:, 2].max()) < 1e-6
     assert np.mean(found.argmax(1).numpy() == np.array([0, 1, 3])[codes[:30]]) > 0.9
@@ -402,9 +397,8 @@ def test_onnx_computes_what_torch_computes(model: str, tmp_path: Path) -> None:
 
 def test_onnx_of_a_direct_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(direct, "CANDIDATES", (Candidate("range", "shrinkage LDA"),))
-    network, _, _ = direct_fit("shrinkage LDA", tabular=tabular(45), facts=facts(tabular=TABULAR))
-    inputs = {"spectra": torch.from_numpy(spectra(17, seed=8)[0]), "tabular": torch.from_numpy(tabular(17))}
-    assert_parity(network, inputs, tmp_path / "model.onnx")
+    network, _, _ = direct_fit("shrinkage LDA")
+    assert_parity(network, {"spectra": torch.from_numpy(spectra(17, seed=8)[0])}, tmp_path / "model.onnx")
 
 
 def test_onnx_of_a_mean_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_a_model_keeps_its_classes_on_another_table() -> None:
     found = targets.classify(pd.DataFrame({"defect_type": [5, 6, 0]}), Target("AVA", "TYs"), names)
     assert found.names == names
     assert found.codes.tolist() == [names.index("5"), -1, 0]
-    assert found.notes == ("1 samples are of a class the model does not know: 6.",)
+    assert found.notes == ("1 sample is of a class the model does not know: 6.",)
     none = targets.classify(pd.DataFrame({"severity": ["NC"]}), Target("OVA", "OK"), ("The rest", "OK"))
     assert none.codes.tolist() == [0]
 
@@ -135,7 +135,7 @@ def test_rare_classes_are_named_and_settled() -> None:
     dropped = targets.settle_rare(found, 3, "drop")
     assert dropped.names == ("NC", "VR", "OK")
     assert dropped.codes.tolist() == [2, 2, 2, -1, 1, 1, 1, 1, 1, 0, 0, 0]
-    assert dropped.notes == ("Too rare to split, dropped: CROCHET (1 samples).",)
+    assert dropped.notes == ("Too rare to split, dropped: CROCHET (1 sample).",)
     merged = targets.settle_rare(found, 4, "merge")
     assert merged.names == ("VR", "other")
     assert merged.counts.tolist() == [5, 7]

@@ -269,7 +269,7 @@ def test_gaps_negative_and_saturated_spectra_are_said_and_gaps_left_to_the_taste
 
 
 def test_a_table_without_the_models_channel_or_column_is_told_so(tmp_path: Path) -> None:
-    data = TASK.training_data(Training.parse(tiny(tabular=["brix_deg"])))
+    data = TASK.training_data(Training.parse(tiny(tabular=["brix_deg"], model="compact CNN")))
     task = TASK.knowing(data.facts())
     samples = population()
     assert task.tensors(samples)["tabular"].shape == (8, 1)
@@ -284,6 +284,18 @@ def test_a_table_without_the_models_channel_or_column_is_told_so(tmp_path: Path)
                     {"channels": [c | {"axis": c["axis"][10:]} for c in samples.common["channels"]]})  # fmt: skip
     with pytest.raises(InputError, match="not continued beyond what was measured"):
         task.tensors(short)
+
+
+@pytest.mark.parametrize("family", ["PLS-DA", "best of", "MiniRocket"])
+def test_a_family_that_looks_at_spectra_alone_neither_records_nor_asks_for_tabular_values(family: str) -> None:
+    data = TASK.training_data(Training.parse(tiny(tabular=["brix_deg"], model=family)))
+    facts, samples = data.facts(), population()
+    told = f"{family} looks at the spectra alone: brix_deg is not used."
+    assert facts["tabular"] == [] and told in [from_plain(note) for note in facts["notes"]]
+    without = Samples(samples.inputs, samples.table.drop(columns="brix_deg"), samples.common)
+    assert list(TASK.knowing(facts).tensors(without)) == ["spectra"]
+    assert set(TASK.knowing(facts).trial_inputs(2, np.random.default_rng(0))) == {"spectra"}
+    assert told in str(TASK.preview(Training.parse(tiny(tabular=["brix_deg"], model=family)))[1].content)
 
 
 def test_labels_that_the_model_does_not_know_are_noted(bench: Path, tmp_path: Path) -> None:
@@ -310,6 +322,7 @@ BAD_TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a class with one member": ({"class": ["a", "b"] * 11 + ["a", "c"]}, {"rare": "refuse"}, "classes c: each has fewer than 5"),
     "no label": ({"class": ""}, {}, "no sample has a label"),
     "no such label": ({}, {"column": "grade"}, "column 'grade'"),
+    "no severity": ({"class": [f"c{k}" for k in range(24)]}, {"column": "", "kind": "OVA", "of": "OK"}, "has no severity"),
     "no such class": ({}, {"kind": "OVA", "of": "z"}, "no sample is 'z'"),
     "no such tabular column": ({}, {"tabular": ["brix"]}, "has no column 'brix'"),
     "the answer as a tabular value": ({}, {"tabular": ["class"]}, "tells the label"),

@@ -16,7 +16,7 @@ from lib.task import TRUTH, Arrays, Choices, Config, Metric, Panel, Samples, Tas
 from lib.tasks.spectra.columns import Columns
 from lib.tasks.spectra.config import SIMULATION_PRESETS, SUFFIXES, Simulation
 from lib.tasks.spectra.settings import TRAINING_PRESETS, Rules, Training
-from lib.tasks.spectra.table import TRUE_COLUMNS
+from lib.tasks.spectra.table import SEVERITY, TRUE_COLUMNS, class_column
 
 if TYPE_CHECKING:
     import torch
@@ -130,9 +130,10 @@ class Spectra(Task):
         from lib.tasks.spectra import checks, clean_views, transfer_views
 
         assert isinstance(rules, Rules)
-        check = checks.check_view(samples, readings, self.say)
+        by = class_column(samples.table) or SEVERITY
+        check = checks.check_view(samples, readings, self.say, by)
         transfer = transfer_views.transfer_view(samples, keep, self.say)
-        return [*clean_views.views(samples, readings, keep, self.say, rules), check, *([transfer] if transfer else [])]
+        return [*clean_views.views(samples, readings, keep, self.say, rules, by), check, *([transfer] if transfer else [])]
 
     def thumbnail(self, samples: Samples, row: int) -> np.ndarray:
         """The curves of one sample."""
@@ -194,9 +195,9 @@ class Spectra(Task):
         assert isinstance(config, Training) and isinstance(data, TableData)
         if not config.gradient_free:
             return None
-        spectra, tabular, codes, groups = data.transferred("train")
+        spectra, _, codes, groups = data.transferred("train")
         rng = np.random.default_rng([config.seed, FITTING])
-        network, facts = direct.fit(config, spectra, tabular, codes, groups, rng, data.facts(), say)
+        network, facts = direct.fit(config, spectra, codes, groups, rng, data.facts(), say)
         network.set_transfer(data.transfer)
         return network, facts
 

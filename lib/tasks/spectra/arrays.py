@@ -11,9 +11,8 @@ import pandas as pd
 
 from lib.task import Arrays, InputError, Phrase, Samples
 from lib.tasks.spectra.axes import resample
-from lib.tasks.spectra.columns import NOTE
 from lib.tasks.spectra.rows import text
-from lib.tasks.spectra.table import INSTRUMENT, Channel, SpectraTable
+from lib.tasks.spectra.table import INSTRUMENT, NOTE, Channel, SpectraTable
 from lib.tasks.spectra.tabular import note_in
 
 

@@ -13,6 +13,7 @@ from lib.task import Panel, Pick, Samples, View
 from lib.tasks.spectra.clean import Axis, axes_of, times
 from lib.tasks.spectra.sample_views import channel_title
 from lib.tasks.spectra.table import ALGORITHM, GROUP, INSPECTOR, INSTRUMENT, PROVENANCE, SEVERITY, TYPE
+from lib.tasks.spectra.targets import restarting
 from lib.words import Say, english, spoken
 
 VERDICTS = ("algorithm_severity", "sa_verdict")  # columns that keep what the algorithm said of a sample
@@ -22,7 +23,8 @@ CLEAR_DRIFT = 0.2  # |r| of integral and date
 FEWEST = 20  # samples of an instrument or month that a statistic is taken of
 NAMED = 3  # sentences of one kind before the rest is counted
 MOST_ROWS = 30  # of a table
-YEAR_S = 365.25 * 86_400
+HOUR_S, DAY_S, YEAR_S = 3600.0, 86_400.0, 365.25 * 86_400
+MONTH_S = YEAR_S / 12
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def checks(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str
     found = [
         duplicates(plain, say),
         replicates(table, plain, axes, say),
+        specimens(table, by, say),
         *(confounding(table, column, by, say) for column in (GROUP, INSTRUMENT)),
         missing(table, plain, say),
         provenance(table, by, say),
@@ -53,13 +56,13 @@ def checks(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str
     return [check for check in found if check is not None]
 
 
-def check_view(samples: Samples, readings: pd.DataFrame, say: Say = english) -> View:
-    """All checks together, or one with the figures behind it."""
+def check_view(samples: Samples, readings: pd.DataFrame, say: Say = english, by: str = SEVERITY) -> View:
+    """All checks together, or one with the figures behind it; `by` is the column of classes."""
     classes = [say("Class and {word}", word=say(word)) for word in ("specimen", "instrument")]
     last = [say(title) for title in ("Missing values", "Who said so", "Step between instruments", "Drift")]
-    titles = [say("Copies"), say("Replicates"), *classes, *last]
+    titles = [say("Copies"), say("Replicates"), say("Specimens"), *classes, *last]
     pick = Pick("of", say("What to show"), (say("All checks"), *titles))
-    return View(say("Checks"), partial(check_panel, samples, readings, say), "all samples", (pick,))
+    return View(say("Checks"), partial(check_panel, samples, readings, say, by=by), "all samples", (pick,))
 
 
 def check_panel(samples: Samples, readings: pd.DataFrame, say: Say = english, of: str = "", by: str = SEVERITY) -> Panel:
@@ -102,7 +105,9 @@ def duplicates(readings: pd.DataFrame, say: Say = english) -> Check | None:
     table = pd.DataFrame({
         say("no."): copies + 1, say("sample"): names[copies], say("first no."): first + 1, say("first sample"): names[first],
     })  # fmt: skip
-    finding = say("{n} spectra repeat an earlier row in every channel.", n=len(copies))
+    n = len(copies)
+    several = say("{n} spectra repeat an earlier row in every channel.", n=n)
+    finding = say("1 spectrum repeats an earlier row in every channel.") if n == 1 else several
     return Check("duplicates", title, finding, say("Drop them: a copy on both sides of a split is known by heart."), table)
 
 
@@ -132,6 +137,23 @@ def replicates(table: pd.DataFrame, readings: pd.DataFrame, axes: list[Axis], sa
         )  # fmt: skip
     advice = say("Group splits by specimen, or test samples have near copies in training.")
     return Check("replicates", title, finding, advice, pd.DataFrame(rows, columns=columns) if rows else None)
+
+
+def specimens(table: pd.DataFrame, by: str = SEVERITY, say: Say = english) -> Check | None:
+    """Whether specimens have samples of several classes, as where their numbers start anew; None without either column."""
+    if GROUP not in table or by not in table:
+        return None
+    fine = _known(table, by) & _known(table, GROUP)
+    labels = combined(table, by)[fine]
+    found = restarting(labels, table.loc[fine, GROUP].to_numpy(object))
+    title = say("Specimens")
+    if not found:
+        return Check("specimens", title, say("Samples of one specimen agree in their class, or most of them do."))
+    classes = pd.Series(labels).groupby(table.loc[fine, GROUP].to_numpy(), sort=False).agg(["size", "nunique"]).reset_index()
+    shown = classes[classes["nunique"] > 1].sort_values("nunique", ascending=False, kind="stable")
+    columns = [say("specimen"), say("number of samples"), say("number of classes")]
+    told, advice = (spoken(one, say) for one in found)
+    return Check("specimens", title, told, advice, shown.set_axis(columns, axis=1))
 
 
 def _share(between: float, within: float) -> float:
@@ -244,7 +266,7 @@ def missing(table: pd.DataFrame, readings: pd.DataFrame, say: Say = english) -> 
     shown = pd.DataFrame(rows, columns=[say("column"), say("missing"), say("of all (%)")])
     parts = [say("{column}: {n} ({share} %)", column=column, n=n, share=share) for column, n, share in rows[:NAMED]]
     more = [say("and {n} more columns", n=len(rows) - NAMED)] if len(rows) > NAMED else []
-    advice = say("Missing tabular values are filled with the training median; samples without a label are not learnt from.")
+    advice = say("Missing tabular values are filled with the training mean; samples without a label are not learnt from.")
     return Check("missing", title, ", ".join([*parts, *more]) + ".", advice, shown)
 
 
@@ -336,36 +358,61 @@ def drift(table: pd.DataFrame, readings: pd.DataFrame, axes: list[Axis], say: Sa
         return None
     known = ~np.isnat(when)
     names = table[INSTRUMENT].astype(str).to_numpy(object) if INSTRUMENT in table else np.full(len(table), "", dtype=object)
+    seconds = pd.Series(when[known].astype(np.int64)).groupby(names[known]).agg(["size", np.ptp])
+    spans = seconds.loc[(seconds["size"] >= FEWEST) & (seconds["ptp"] > 0), "ptp"]
+    if not len(spans):
+        return None
+    period_s, per, rate = _period(float(spans.min()), say)  # the shortest, so that no instrument's rate is carried too far
     rows = []
     for name in pd.unique(names[known]):
         for axis, values in _integrals(readings, axes):
             chosen = known & (names == name) & np.isfinite(values)
             if chosen.sum() >= FEWEST and np.ptp(when[chosen].astype(np.int64)) > 0:
-                rows.append((str(name) or "–", channel_title(axis, say), *_trend(np.log(values[chosen]), when[chosen])))
+                rows.append((str(name), channel_title(axis, say), *_trend(np.log(values[chosen]), when[chosen], period_s)))
     if not rows:
         return None
-    columns = [say("instrument"), say("integral"), say("r with date"), say("change per year (%)"), say("oddest month (%)")]
+    columns = [say("instrument"), say("integral"), say("r with date"), rate, say("oddest month (%)")]
     shown = pd.DataFrame(rows, columns=columns)
     strongest = max(rows, key=lambda row: abs(np.nan_to_num(row[2])))
     oddest = max(rows, key=lambda row: abs(np.nan_to_num(row[4])))
     finding = say(
-        "The strongest trend: instrument {name}, {channel}: r = {r}, {slope} % per year.",
-        name=strongest[0], channel=strongest[1], r=f"{strongest[2]:+.2f}", slope=f"{strongest[3]:+.1f}",
+        "The strongest trend: {where}: r = {r}, {slope} % {per}.",
+        where=_where(strongest, say), r=f"{strongest[2]:+.2f}", slope=f"{strongest[3]:+.1f}", per=per,
     )  # fmt: skip
     if np.isfinite(oddest[4]):
-        finding += " " + say("The oddest month lies {month} % off its median (instrument {name}, {channel}).",
-                             month=f"{oddest[4]:+.0f}", name=oddest[0], channel=oddest[1])  # fmt: skip
+        finding += " " + say("The oddest month lies {month} % off its median ({where}).",
+                             month=f"{oddest[4]:+.0f}", where=_where(oddest, say))  # fmt: skip
     clear = abs(np.nan_to_num(strongest[2])) >= CLEAR_DRIFT or abs(np.nan_to_num(oddest[4])) >= 100 * CLEAR
-    advice = say("Group splits by date, so that the test shows what drift costs; mind the season, which changes syrup too.")
+    advice = say("Group splits by date, so that the test shows what drift costs.")
+    advice += " " + say("Mind the season, which changes syrup too.") if SEVERITY in table else ""
+    named = any(name for name, *_ in rows)
+    shown = shown.replace({columns[0]: {"": "–"}}) if named else shown.drop(columns=columns[0])
     return Check("drift", say("Drift"), finding, advice if clear else "", shown)
 
 
-def _trend(logs: np.ndarray, when: np.ndarray) -> tuple[float, float, float]:
-    """Pearson's r of ln integral with time, change per year in %, and the month whose median lies farthest off, in %."""
-    years = (when.astype(np.int64) - when.astype(np.int64).min()) / YEAR_S
+def _where(row: tuple[str, str, float, float, float], say: Say) -> str:
+    """The channel of a trend, and its instrument where that is known."""
+    name, channel = row[:2]
+    return say("instrument {name}, {channel}", name=name, channel=channel) if name else channel
+
+
+def _period(span_s: float, say: Say) -> tuple[float, str, str]:
+    """What a rate is given per: seconds, words and title. No longer than the dates bear: half a year for a rate per year."""
+    if span_s >= YEAR_S / 2:
+        return YEAR_S, say("per year"), say("change per year (%)")
+    if span_s >= MONTH_S:
+        return MONTH_S, say("per month"), say("change per month (%)")
+    if span_s >= DAY_S:
+        return DAY_S, say("per day"), say("change per day (%)")
+    return HOUR_S, say("per hour"), say("change per hour (%)")
+
+
+def _trend(logs: np.ndarray, when: np.ndarray, period_s: float) -> tuple[float, float, float]:
+    """Pearson's r of ln integral with time, change per period in %, and the month whose median lies farthest off, in %."""
+    periods = (when.astype(np.int64) - when.astype(np.int64).min()) / period_s
     fluctuates = np.ptp(logs) > 0
-    r = float(np.corrcoef(years, logs)[0, 1]) if fluctuates else 0.0
-    slope = float(np.polyfit(years, logs, 1)[0])
+    r = float(np.corrcoef(periods, logs)[0, 1]) if fluctuates else 0.0
+    slope = float(np.polyfit(periods, logs, 1)[0])
     monthly = pd.Series(logs).groupby(when.astype("datetime64[M]")).agg(["median", "size"])
     off = monthly.loc[monthly["size"] >= FEWEST, "median"].to_numpy(float) - float(np.median(logs))
     oddest = float(off[np.abs(off).argmax()]) if len(off) > 1 else float("nan")

@@ -32,8 +32,8 @@ from lib.tasks.spectra.table import (
 LSPR = "lspr"
 STANDARD_AXES: Mapping[str, np.ndarray] = {**dict.fromkeys(EXCITATIONS, FLUORESCENCE_NM), LSPR: LSPR_NM}
 ONLY_CHANNEL = "spectrum"  # name of the channel where columns are positions alone
-NOTE = "note"  # column of `rows`: what is remarkable about this sample's spectra; derived, never read from a file
 MIN_POINTS = 16  # columns that share a prefix and count up are spectra from here on: `sa_prob_0 … sa_prob_14` are not
+MAX_NAME = 100  # characters that are looked at where a row may be a header
 MAX_COLUMNS, MAX_OTHER = 20_000, 1_000  # in all; and of those that are no spectrum
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
@@ -162,6 +162,10 @@ def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
             Phrase("has {n:,} columns (at most {most:,})", n=len(names), most=MAX_COLUMNS),
             "Export one row per sample and one column per position",
         )
+    groups = _spectral(names, columns)
+    numbers = np.array([position for _, position, _ in groups.get(ONLY_CHANNEL, [])])
+    if len(numbers) >= MIN_POINTS and not _ordered(numbers):  # told first: values repeat more often than positions do
+        raise _no_header(where)
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         some = ", ".join(map(repr, repeated[:3]))
@@ -170,7 +174,6 @@ def layout(names: Sequence[str], columns: Columns, where: str) -> Layout:
             Phrase("has {n} column names that stand more than once ({some})", n=len(repeated), some=some),
             "Export it again with every position once: the copies may stand where another channel should be",
         )
-    groups = _spectral(names, columns)
     found = [_positions(channel, members, columns, where) for channel, members in groups.items()]
     chosen = _choose([p for p, _ in found], columns.channels, where)
     spectral = {place for members in groups.values() for place, _, _ in members}
@@ -236,13 +239,33 @@ def _positions(channel: str, members: list[tuple[int, float, str]], columns: Col
             "Export it again, each once",
         )
     if note and channel == ONLY_CHANNEL and not (steps < 0).all():
-        raise InputError(
-            where,
-            "has numbers for column names that neither rise nor fall: its first row seems to be data",
-            "Add a first row with the name of every column, for spectra the position, such as 600",
-        )
+        raise _no_header(where)
     unit = next((m[2] for m in members if m[2]), columns.axis_unit or ("nm" if channel in STANDARD_AXES else ""))
     return Positions(channel, places[order], axis[order], unit), note
+
+
+def _ordered(positions: np.ndarray) -> bool:
+    """Whether positions rise, or fall, throughout; two may be equal."""
+    steps = np.diff(positions)
+    return bool((steps >= 0).all() or (steps <= 0).all())
+
+
+def _no_header(where: str) -> InputError:
+    """The refusal of a table without a header."""
+    return InputError(
+        where,
+        "has numbers for column names that neither rise nor fall: its first row seems to be data",
+        "Add a first row with the name of every column, for spectra the position, such as 600",
+    )
+
+
+def is_header(names: Sequence[str]) -> bool:
+    """Whether the cells of a row name the positions of a spectrum: enough of them, and in order."""
+    if not MIN_POINTS <= len(names) <= MAX_COLUMNS:
+        return False
+    groups = _spectral([name[:MAX_NAME].strip(' "') for name in names], Columns())
+    axes = [np.array([position for _, position, _ in members]) for members in groups.values()]
+    return any(len(axis) >= MIN_POINTS and _ordered(axis) and axis[0] != axis[-1] for axis in axes)
 
 
 def _choose(found: list[Positions], wanted: tuple[str, ...], where: str) -> tuple[Positions, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ from lib.tasks.spectra.population import draw_population
 from lib.tasks.spectra.settings import Training
 from lib.tasks.spectra.sources import SIMULATED, Source, aligned, check_tabular, chosen, complete, load, load_test
 from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, SAMPLE, SpectraTable
-from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, settle_rare
+from lib.tasks.spectra.targets import NO_CLASS, Classes, Target, balance, classify, restarting, settle_rare, settled_target
 from lib.tasks.spectra.transfer import learn, tested
 from lib.tasks.spectra.verdicts import asked
 from lib.words import as_phrase, plain
@@ -59,16 +59,29 @@ def groups_of(rows: pd.DataFrame, config: Training, name: str) -> np.ndarray | N
     return values.to_numpy(object)
 
 
+def unused(config: Training) -> list[str]:
+    """A sentence on tabular columns that were named and that the family does not take."""
+    if config.beside == config.tabular:
+        return []
+    told = "{model} looks at the spectra alone: {columns} is not used."
+    return [Phrase(told, model=config.model, columns=", ".join(config.tabular))]
+
+
 # --- classes and parts ------------------------------------------------------------------------------------------------
-def classes_of(rows: pd.DataFrame, whole: np.ndarray, config: Training, name: str) -> Classes:
+def classes_of(rows: pd.DataFrame, whole: np.ndarray, target: Target, name: str) -> Classes:
     """The classes of the target before rare ones are settled; samples that are not `whole` (n,), which lack a point, have none.
 
     Raises InputError as `classify`, and where no sample is left.
     """
-    classes = classify(rows, Target(config.kind, config.of, config.column))
+    classes = classify(rows, target)
     missing = ~whole & (classes.codes != NO_CLASS)
     if missing.any():
-        note = Phrase("{n} samples lack points of the chosen channels and are left out.", n=int(missing.sum()))
+        n = int(missing.sum())
+        note = (
+            Phrase("1 sample lacks points of the chosen channels and is left out.")
+            if n == 1
+            else Phrase("{n} samples lack points of the chosen channels and are left out.", n=n)
+        )
         classes = replace(classes, codes=np.where(missing, NO_CLASS, classes.codes), notes=(*classes.notes, note))
     if not (classes.codes != NO_CLASS).any():
         raise InputError(name, "no sample with a label has all points of the chosen channels", "Choose other channels.")
@@ -165,11 +178,12 @@ def balance_of(config: Training, source: Source | None = None) -> tuple[pd.DataF
     """
     rows, whole, name, notes = _rows_of(config, source)
     groups = groups_of(rows, config, name)
-    classes = classes_of(rows, whole, config, name)
+    target, told = settled_target(config.kind, config.of, config.column, rows, name)
+    classes = classes_of(rows, whole, target, name)
     found = balance(classes, np.arange(len(rows)) if groups is None else numbered(groups))
-    settled, told = classes, [*notes, *classes.notes]
+    settled, told = classes, [*notes, *told, *unused(config), *classes.notes]
     try:
-        check_tabular(rows, config, name)
+        check_tabular(rows, config.tabular, target.column, name)
         settled, _, more = settle(classes, groups, config, name)
         told += more
     except InputError as error:
@@ -177,7 +191,9 @@ def balance_of(config: Training, source: Source | None = None) -> tuple[pd.DataF
     known, kept = (np.flatnonzero(one.codes != NO_CLASS) for one in (classes, settled))
     left = np.array(settled.names, dtype=object)[settled.codes[kept]]
     told += warnings_of(left, None if groups is None else groups[kept], config.n_splits, _UNIT[config.group_by])
-    told += _alone(rows.iloc[known], np.array(classes.names, dtype=object)[classes.codes[known]], config)
+    labels = np.array(classes.names, dtype=object)[classes.codes[known]]
+    told += restarting(labels, specimens_of(rows)[known])
+    told += _alone(rows.iloc[known], labels, config)
     return found, list(dict.fromkeys(told))
 
 
@@ -224,15 +240,19 @@ class TableData(TrainingData):
         self.config = config
         source = load(config)
         table = chosen(source.table, config.channels, source.name)
-        check_tabular(table.rows, config, source.name)
+        self._target, told = settled_target(config.kind, config.of, config.column, table.rows, source.name)
+        check_tabular(table.rows, config.tabular, self._target.column, source.name)
         check_zero_points(config, {c.name: len(c.axis) for c in table.channels})
         groups, specimens = groups_of(table.rows, config, source.name), specimens_of(table.rows)
-        classes, merged, notes = settle(classes_of(table.rows, complete(table), config, source.name), groups, config, source.name)
+        classes = classes_of(table.rows, complete(table), self._target, source.name)
+        classes, merged, notes = settle(classes, groups, config, source.name)
         known = np.flatnonzero(classes.codes != NO_CLASS)
         labels = np.array([*classes.names, ""], dtype=object)[classes.codes]  # NO_CLASS picks the last
         inside = None if groups is None else groups[known]
         parts, split_notes = split(classes.codes[known], inside, specimens[known], config)
-        notes += [*split_notes, *warnings_of(labels[known], inside, config.n_splits, _UNIT[config.group_by])]
+        notes += [*told, *unused(config), *split_notes]
+        notes += restarting(labels[known], specimens[known])
+        notes += warnings_of(labels[known], inside, config.n_splits, _UNIT[config.group_by])
         notes += [*leaks(specimens[known], inside), *absent(labels[known], parts)]
         self._groups = np.arange(len(table)) if groups is None else numbered(groups)
         self._rows: dict[Split, np.ndarray] = {
@@ -242,7 +262,7 @@ class TableData(TrainingData):
         self._whole = _labelled(as_samples(table, source.name), classes, labels)
         self.transfer = learn(config, table, specimens, self._rows["train"], known, source.name)
         if config.test_source == "file":
-            added, test_notes = kept_aside(config, table, self._whole, merged)
+            added, test_notes = kept_aside(config, self._target, table, self._whole, merged)
             self._rows["test"] = np.arange(len(table), len(table) + len(added))
             self._groups = np.concatenate([self._groups, self._groups.max() + 1 + np.arange(len(added))])
             specimens = np.concatenate([specimens.astype(object), specimens_of(added.table).astype(object)])
@@ -265,8 +285,8 @@ class TableData(TrainingData):
             "classes": self._whole.common[CLASSES],
             "counts": [int(n) for n in counts],
             "channels": self._whole.common["channels"],
-            "tabular": list(config.tabular),
-            "target": {"kind": config.kind, "of": config.of, "column": config.column},
+            "tabular": list(config.beside),
+            "target": asdict(self._target),
             "simulated": source.simulated,
             "notes": [plain(note) for note in dict.fromkeys(notes)],
             "reading": [plain(note) for note in source.notes],
@@ -323,11 +343,11 @@ class TableData(TrainingData):
         rng = np.random.default_rng([self.config.seed, CHANGE, epoch, index])
         samples = augment(samples, self.config, rng)
         if self.transfer is None or not self.config.mixup_alpha:
-            return for_training(samples, self._weights, self.config, self.config.tabular, rng)
+            return for_training(samples, self._weights, self.config, self.config.beside, rng)
         # Mixup stays within one instrument: of a mixture of two the network could not transfer the one part alone.
         numbers = self._instrument[rows]
         own = [samples.take(np.flatnonzero(numbers == number)) for number in np.unique(numbers)]
-        return Samples.concat([for_training(one, self._weights, self.config, self.config.tabular, rng) for one in own])
+        return Samples.concat([for_training(one, self._weights, self.config, self.config.beside, rng) for one in own])
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         """Training rows in the order of one epoch."""
@@ -348,7 +368,7 @@ class TableData(TrainingData):
         for values, first, last in zip(inputs.values(), edges[:-1], edges[1:]):
             spectra[:, first:last] = values[rows]
         columns = [pd.to_numeric(table[c].iloc[rows], errors="coerce").to_numpy(np.float32, na_value=np.nan)
-                   for c in self.config.tabular]  # fmt: skip
+                   for c in self.config.beside]  # fmt: skip
         codes = table[CODE].to_numpy(np.int64)[rows]
         return spectra, np.stack(columns, 1) if columns else None, codes, self._groups[rows]
 
@@ -360,18 +380,19 @@ class TableData(TrainingData):
         return spectra, tabular, codes, groups
 
 
-def kept_aside(config: Training, table: SpectraTable, own: Samples, merged: list[str]) -> tuple[Samples, list[str]]:
-    """Labelled samples of the table kept aside, and sentences on them; `table` and `own` are those of training.
+def kept_aside(
+    config: Training, target: Target, table: SpectraTable, own: Samples, merged: list[str]
+) -> tuple[Samples, list[str]]:
+    """Labelled samples of the table kept aside, and sentences on them; `target`, `table` and `own` are those of training.
 
     Only samples of classes that are learnt, with all points, are tested. Raises InputError as `load_test`, where a channel or a
     tabular column lacks, and where no sample can be tested.
     """
     source = load_test(config)
     there = aligned(source.table, table, source.name)
-    check_tabular(there.rows, config, source.name)
+    check_tabular(there.rows, config.beside, target.column, source.name)
     names = own.common[CLASSES]
-    target = {"kind": config.kind, "of": config.of, "column": config.column}
-    codes = codes_of(as_samples(there, source.name), {"classes": names, "merged": merged, "target": target})
+    codes = codes_of(as_samples(there, source.name), {"classes": names, "merged": merged, "target": asdict(target)})
     usable = np.flatnonzero((codes != NO_CLASS) & complete(there))
     if not len(usable):
         problem = Phrase("no sample has all points and one of the classes that are learnt ({names})", names=", ".join(names))

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.csv
 
 from lib.task import InputError, Phrase
-from lib.tasks.spectra.columns import MAX_COLUMNS, unnamed
+from lib.tasks.spectra.columns import MAX_COLUMNS, is_header, unnamed
 
 HEAD_BYTES = 4 * 2**20  # looked at to learn the dialect; the first line must end in it
 BLOCK_BYTES = 8 * 2**20
 SNIFFED_LINES = 50
+HEADER_LINES = 30  # among which the header is looked for where the first line is none
 SEPARATORS = {
     "\t": Phrase("tabs"),
     ";": Phrase("semicolons"),
@@ -48,6 +49,7 @@ class DelimitedSource:
     encoding: str
     first_row: int  # lines before the first row of values
     notes: tuple[str, ...]
+    header_row: int = 0  # counted from 1: the row that looks like the header where the first one does not
 
     def batches(self, spectral: Sequence[int], other: Sequence[int]) -> Iterator[pa.RecordBatch]:
         """Blocks of rows: the spectral columns as float32, then the others as text.
@@ -60,6 +62,7 @@ class DelimitedSource:
         reading = pa.csv.ReadOptions(
             column_names=ids, skip_rows=self.first_row, block_size=BLOCK_BYTES,
             encoding="utf-16" if self.encoding == "utf-16" else "utf8",  # other text is decoded column by column
+            use_threads=False,  # no slower, and only so does the reader number the rows that it complains of
         )  # fmt: skip
         parsing = pa.csv.ParseOptions(delimiter=self.separator)
         converting = pa.csv.ConvertOptions(
@@ -150,6 +153,7 @@ def open_head(path: Path, where: str) -> DelimitedSource:
     text, encoding, notes = _decode(head, where)
     ends = "\r\n" if "\r\n" in text else ("\r" if "\r" in text and "\n" not in text else "\n")
     lines = text.split(ends)
+    header_row = _header_row(lines[:HEADER_LINES])
     if not whole:
         if len(lines) == 1:
             raise _too_wide(text, where)
@@ -158,7 +162,7 @@ def open_head(path: Path, where: str) -> DelimitedSource:
     lines = [line.rstrip("\r") for line in lines[blank : blank + SNIFFED_LINES] if line.strip()]
     if len(lines) < 2:
         raise InputError(where, "has 0 rows of values" if lines else "is empty", "Export it again with its samples, one per row")
-    separator, cells = _separate(lines, where)
+    separator, cells = _separate(lines, where, header_row)
     names = [name.strip() for name in cells[0]]
     if len(names) > MAX_COLUMNS:
         raise _too_wide(lines[0], where)
@@ -169,7 +173,7 @@ def open_head(path: Path, where: str) -> DelimitedSource:
     notes += [] if separator == "," else [Phrase("{separators} between columns", separators=SEPARATORS[separator])]
     notes += [Phrase("comma as decimal sign")] if decimal == "," else []
     named = tuple(name or unnamed(i) for i, name in enumerate(names))
-    return DelimitedSource(path, where, named, 0, separator, decimal, encoding, blank + 1, tuple(notes))
+    return DelimitedSource(path, where, named, 0, separator, decimal, encoding, blank + 1, tuple(notes), header_row)
 
 
 def _decode(head: bytes, where: str) -> tuple[str, str, list[str]]:
@@ -188,7 +192,21 @@ def _decode(head: bytes, where: str) -> tuple[str, str, list[str]]:
         return head.decode("cp1252", "replace"), "cp1252", [Phrase("Latin-1 text")]
 
 
-def _separate(lines: list[str], where: str) -> tuple[str, list[list[str]]]:
+def _header_row(lines: list[str]) -> int:
+    """The first row, from 1, that looks like a header of spectra; 0 where it is the first with any text, or there is none."""
+    filled = [number for number, line in enumerate(lines, 1) if line.strip()]
+    looks = (number for number in filled if any(is_header(lines[number - 1].split(separator)) for separator in SEPARATORS))
+    found = next(looks, 0)
+    return found if filled and found != filled[0] else 0
+
+
+def lines_above(where: str, header_row: int) -> InputError:
+    """The refusal of a table that does not begin with its header."""
+    remedy = Phrase("Row {n} looks like the header: remove the lines above it", n=header_row)
+    return InputError(where, "has no spectra: no column of its first row is named by a position", remedy)
+
+
+def _separate(lines: list[str], where: str, header_row: int) -> tuple[str, list[list[str]]]:
     """The separator that divides every line alike, and the cells; else the one that divides the first line most."""
     try:
         divided = {separator: list(csv.reader(lines, delimiter=separator)) for separator in SEPARATORS}
@@ -201,6 +219,8 @@ def _separate(lines: list[str], where: str) -> tuple[str, list[list[str]]]:
         if len(widths) == 1 and len(cells[0]) > 1 and widths <= {len(cells[0]), len(cells[0]) + 1}:
             return separator, cells
     separator = max(divided, key=lambda s: len(divided[s][0]))
+    if len(divided[separator][0]) < 2 and header_row:
+        raise lines_above(where, header_row)
     if len(divided[separator][0]) < 2:
         raise InputError(
             where,

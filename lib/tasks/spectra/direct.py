@@ -30,7 +30,6 @@ Say = Callable[[str], None]
 def fit(
     config: Training,
     spectra: np.ndarray,
-    tabular: np.ndarray | None,
     codes: np.ndarray,
     groups: np.ndarray | None,
     rng: np.random.Generator,
@@ -52,8 +51,6 @@ def fit(
     """
     candidates = _candidates(config.model, len(codes), spectra.shape[1], say)
     rows = _subsample(codes, SUITED_TO.get(config.model, MOST_ROWS), rng, say)
-    if tabular is not None and tabular.shape[1]:
-        say(f"{config.model} looks at the spectra alone: the {tabular.shape[1]} tabular columns are not used.")
     x = np.asarray(spectra[rows], dtype=np.float64)
     groups = None if groups is None else np.asarray(groups)[rows]
     _refuse_lone(codes[rows], groups, facts["classes"])
@@ -68,8 +65,8 @@ def fit(
         say(f"Averaged with what is within a standard error of it: {'; '.join(names[1:])}.")
     transfer = families.instrument_map(facts)
     lengths = [len(channel["axis"]) for channel in facts["channels"]]
-    network = families.linear(members, lengths, len(facts["classes"]), len(facts["tabular"]), transfer)
-    network.fit_inputs(spectra[rows], tabular[rows] if tabular is not None and tabular.shape[1] else None, rng)
+    network = families.linear(members, lengths, len(facts["classes"]), transfer=transfer)
+    network.fit_inputs(spectra[rows], None, rng)
     _fill(network, [best.models[name] for name in names], spectra[rows])
     return network, {"chosen": members[0] | {"members": members, "table": table}}
 

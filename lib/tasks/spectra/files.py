@@ -21,22 +21,34 @@ import pyarrow.csv
 
 from lib.disk import home
 from lib.task import TRUTH, InputError, Phrase, first_bytes
-from lib.tasks.spectra.columns import NOTE, ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
+from lib.tasks.spectra.columns import ONLY_CHANNEL, STANDARD_AXES, Columns, Together, check_named, only, settled, suggest
 from lib.tasks.spectra.config import SUFFIXES
 from lib.tasks.spectra.delimited import open_head
 from lib.tasks.spectra.hdf5 import hdf5_header, load_store, read_hdf5, write_store
 from lib.tasks.spectra.join import joined
 from lib.tasks.spectra.original import belongs, is_original, read_original, scaled
 from lib.tasks.spectra.parquet import parquet_header, read_parquet, write_parquet
-from lib.tasks.spectra.table import DATE, GROUP, INSTRUMENT, PROVENANCE, SAMPLE, SEVERITY, TYPE, Channel, SpectraTable
+from lib.tasks.spectra.table import (
+    DATE,
+    GROUP,
+    INSTRUMENT,
+    NOTE,
+    PROVENANCE,
+    SAMPLE,
+    SEVERITY,
+    TYPE,
+    Channel,
+    SpectraTable,
+    label_of,
+)
 from lib.tasks.spectra.tabular import Progress, Reading, read_text, silent
 
 __all__ = ["SUFFIXES", "Columns", "Reading", "columns_of", "header", "read", "suggest", "write"]
 
-READER_VERSION = 2  # raise it when a reader changes what it makes of a file: old caches are then read no more
+READER_VERSION = 3  # raise it when a reader changes what it makes of a file: old caches are then read no more
 CACHE_BYTES = 16 * 2**30  # kept in a cache folder; the longest unused go first
 WRITTEN_ROWS = 4096
-CONVERT = "python -m lib convert FILE.pkl FILE.parquet"
+CONVERT = "python -m lib convert FILE.pkl FILE.parquet --i-made-it"
 _OTHER_STARTS: Mapping[bytes, Phrase] = {
     b"%PDF": Phrase("a PDF"),
     b"\x89PNG": Phrase("a PNG picture"),
@@ -313,7 +325,8 @@ def columns_of(table: SpectraTable) -> Columns:
     roles = {"instrument": INSTRUMENT, "date": DATE, "severity": SEVERITY, "defect_type": TYPE, "provenance": PROVENANCE}
     meaning: dict[str, Any] = {role: name for role, name in (roles | {"sample": SAMPLE}).items() if name in has}
     channels = tuple(c.name for c in table.channels)
-    return Columns(group=(GROUP,) if GROUP in has else (), channels=channels, standard_axis=False, **meaning)
+    group = (GROUP,) if GROUP in has else ()
+    return Columns(group=group, label=label_of(table.rows), channels=channels, standard_axis=False, **meaning)
 
 
 def _names(table: SpectraTable) -> list[str]:

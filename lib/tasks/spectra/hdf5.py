@@ -23,7 +23,7 @@ import pyarrow as pa
 from lib.task import InputError, Phrase
 from lib.tasks.spectra.columns import MAX_COLUMNS, ONLY_CHANNEL, Columns, channel_name, settled, suggest
 from lib.tasks.spectra.parquet import MAX_TEXT, too_long
-from lib.tasks.spectra.table import Channel, SpectraTable
+from lib.tasks.spectra.table import Channel, SpectraTable, declared, label_of
 from lib.tasks.spectra.tabular import MAX_TABLE_BYTES, Progress, Reading, assemble, check_size, finish, silent
 from lib.words import from_plain, plain
 
@@ -270,6 +270,7 @@ def write_store(path: Path, table: SpectraTable, notes: Sequence[str], columns: 
     """Write a table with its notes; every dtype of `rows` that the readers make comes back the same."""
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
+        file.attrs["label"] = label_of(table.rows)
         file.attrs["notes"], file.attrs["columns"] = json.dumps([plain(note) for note in notes]), columns.model_dump_json()
         for place, channel in enumerate(table.channels):
             data = file.create_dataset(f"channels/{place:04d}", data=np.asarray(channel.values, np.float32))
@@ -325,7 +326,8 @@ def _stored(file: h5py.File, found: dict[str, h5py.Dataset], where: str) -> tupl
         raise TypeError("no spectra")
     try:
         notes, columns = json.loads(_attribute(file, "notes")), Columns.model_validate_json(_attribute(file, "columns"))
-        return SpectraTable(tuple(channels), pd.DataFrame(rows)), list(notes), columns
+        frame = declared(pd.DataFrame(rows), _attribute(file, "label"))
+        return SpectraTable(tuple(channels), frame), list(notes), columns
     except ValueError as error:
         raise TypeError("does not fit together") from error
 

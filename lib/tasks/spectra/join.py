@@ -11,8 +11,8 @@ import pandas as pd
 
 from lib.task import InputError, Phrase
 from lib.tasks.spectra.axes import resample
-from lib.tasks.spectra.columns import NOTE, Columns
-from lib.tasks.spectra.table import GROUP, INSTRUMENT, SAMPLE, Channel, SpectraTable
+from lib.tasks.spectra.columns import Columns
+from lib.tasks.spectra.table import GROUP, INSTRUMENT, NOTE, SAMPLE, Channel, SpectraTable, declared, label_of
 from lib.tasks.spectra.tabular import Reading, check_size, finish, marked, of_file
 
 
@@ -24,17 +24,18 @@ def joined(readings: Mapping[str, Reading], given: Columns) -> Reading:
     where, first = ", ".join(readings), next(iter(readings.values()))
     names = table_names(list(readings))
     tables = {name: without_notes(reading.table) for name, reading in zip(names, readings.values())}
+    label = next(filter(None, (label_of(table.rows) for table in tables.values())), "")
     notes: list[str] = [of_file(file, note) for file, reading in readings.items() for note in _done_to(reading)]
     if given.together == "instruments":
         points = sum(len(c.axis) for c in first.table.channels)
         check_size(sum(map(len, tables.values())), points, where)
         table, more = as_instruments(tables)
-        return finish(table.channels, table.rows, [*notes, *more], first.columns, where)
+        return finish(table.channels, declared(table.rows, label), [*notes, *more], first.columns, where)
     check_size(len(first.table), sum(len(c.axis) for t in tables.values() for c in t.channels), where)
     if not all(reading.columns.sample for reading in readings.values()):
         notes.append(Phrase("not every table names its samples: joined by the order of their rows"))
     table = _chosen(as_channels(tables), given.channels, where)
-    return finish(table.channels, table.rows, notes, first.columns, where)
+    return finish(table.channels, declared(table.rows, label), notes, first.columns, where)
 
 
 def table_names(files: Sequence[str]) -> list[str]:

@@ -108,10 +108,11 @@ def of_config(config: Training, facts: Mapping[str, Any]) -> ModelName:
     """
     gradients = not config.gradient_free
     transforms = tuple(config.augment.split("+")) if gradients and config.augment != "none" else None
-    asked = config.column if config.kind == "AVA" and config.column else config.of
+    target = {"kind": config.kind, "of": config.of, "column": config.column} | facts.get("target", {})
+    asked = target["column"] if target["kind"] == "AVA" and target["column"] else target["of"]
     return ModelName(
         model=config.model,
-        kind=config.kind,
+        kind=target["kind"],
         of=_fitting(asked),
         channels=tuple(_fitting(str(channel["name"])) for channel in facts["channels"]),
         transforms=transforms,

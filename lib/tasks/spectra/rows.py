@@ -12,19 +12,21 @@ import numpy as np
 import pandas as pd
 
 from lib.task import InputError, Phrase
-from lib.tasks.spectra.columns import NOTE, Columns
+from lib.tasks.spectra.columns import Columns
 from lib.tasks.spectra.table import (
     ALGORITHM,
     DATE,
     GROUP,
     INSPECTOR,
     INSTRUMENT,
+    NOTE,
     PROVENANCE,
     SAMPLE,
     SEVERITIES,
     SEVERITY,
     TYPE,
     TYPES,
+    declared,
 )
 
 KEY = "sequence"  # the fluorimeter's own sample number: it joins files, so it may not repeat
@@ -41,7 +43,7 @@ def standard_rows(frame: pd.DataFrame, columns: Columns, where: str) -> tuple[pd
     """A file's other columns (n rows, text or numbers) as standard ones first, the rest as they are; and notes.
 
     Text is stripped and "" where missing; dates are datetime64; the type is Int64. Raises InputError on a repeated
-    `sequence`, and on a cell of a tabular column that is no number.
+    `sequence`, and on a cell of a tabular column that is no number. The rows know their label's column (`table.label_of`).
     """
     frame = frame.drop(columns=[c for c in frame if c == NOTE or _is_blank(c, frame[c])]).reset_index(drop=True)
     notes: list[str] = []
@@ -54,13 +56,15 @@ def standard_rows(frame: pd.DataFrame, columns: Columns, where: str) -> tuple[pd
         used -= {columns.date, columns.time} if (rows[DATE].isna() & (text(frame[columns.date]) != "")).any() else set()
     _labels(rows, frame, columns, notes)
     rows = {name: rows[name] for name in STANDARD if name in rows}
+    label = ""
     for name in frame.columns.difference([*used], sort=False):
         if name in columns.tabular:
             values = _numbers(frame[name], name, where)
         else:
             values = text(frame[name]) if name == columns.label else _as_it_is(frame[name])
+        label = _free(name, rows) if name == columns.label else label
         rows[_free(name, rows)] = values
-    return pd.DataFrame(rows), notes
+    return declared(pd.DataFrame(rows), label), notes
 
 
 def text(values: pd.Series) -> pd.Series:

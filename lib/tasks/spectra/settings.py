@@ -172,6 +172,11 @@ class Training(TrainConfig):
         """Whether the family is fitted at once, without epochs."""
         return self.model in GRADIENT_FREE
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The tabular columns that the family takes: a family without gradients looks at the spectra alone."""
+        return () if self.gradient_free else self.tabular
+
     @field_validator("transfer_to", mode="before")
     @classmethod
     def _once_one_name(cls, value: Any) -> Any:

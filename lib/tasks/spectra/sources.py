@@ -116,12 +116,12 @@ def chosen(table: SpectraTable, channels: Sequence[str], name: str) -> SpectraTa
     return SpectraTable(tuple(there[wanted] for wanted in channels), table.rows)
 
 
-def check_tabular(rows: pd.DataFrame, config: Training, name: str) -> None:
-    """Raises InputError where a tabular column is missing, holds no number, or is the label itself."""
-    answers = (SEVERITY, TYPE, *TRUE_COLUMNS, config.column)
+def check_tabular(rows: pd.DataFrame, tabular: Sequence[str], label: str, name: str) -> None:
+    """Raises InputError where a tabular column is missing, holds no number, or is the label itself, column `label` too."""
+    answers = (SEVERITY, TYPE, *TRUE_COLUMNS, label)
     numeric = [str(c) for c in rows if pd.api.types.is_numeric_dtype(rows[c]) and c not in answers]
     columns = Phrase("Columns of numbers: {names}.", names=", ".join(numeric[:40]) or Phrase("none"))
-    for column in config.tabular:
+    for column in tabular:
         if column not in rows:
             problem, remedy = Phrase("has no column {column!r}", column=column), columns
         elif column in answers:

@@ -16,8 +16,11 @@ SAMPLE, GROUP, INSTRUMENT, DATE = "sample", "group", "instrument", "measured_at"
 SEVERITY, TYPE, PROVENANCE = "severity", "defect_type", "provenance"  # NC VR CROCHET OK; 0 1 2 4 5 6 11–14; who said so
 SEVERITIES = ("NC", "VR", "CROCHET", "OK")
 TYPES = (0, 1, 2, 4, 5, 6, 11, 12, 13, 14)
+NOTE = "note"  # what is remarkable about this sample's spectra; derived, never read from a file
 TRUE_COLUMNS = ("true_severity", "true_defect_type")  # what only a simulation knows
 INSPECTOR, ALGORITHM = "inspector", "algorithm"  # values of PROVENANCE
+_DECLARED = "label"  # in `attrs` of `rows`: the column that its owner named as the label
+MOST_LABELS = 50  # a column with more different values names samples or measures them
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,28 @@ class SpectraTable:
             if found.name == name:
                 return found
         raise KeyError(f"no channel {name!r}; there are {', '.join(c.name for c in self.channels)}")
+
+
+def declared(rows: pd.DataFrame, label: str) -> pd.DataFrame:
+    """The rows with the name of the column that holds the label; "" for none. It stays with them through their copies."""
+    rows.attrs = {**rows.attrs, _DECLARED: label}
+    return rows
+
+
+def label_of(rows: pd.DataFrame) -> str:
+    """The column that was declared as the label, "" where there is none."""
+    name = rows.attrs.get(_DECLARED, "")
+    return name if name in rows else ""
+
+
+def divides(rows: pd.DataFrame, column: str) -> bool:
+    """Whether a column puts samples into classes: two or more values, few enough that most have several samples."""
+    values = rows[column]
+    count = values[values.notna() & (values.astype(str) != "")].nunique()
+    return 2 <= count <= min(MOST_LABELS, len(rows) // 2)
+
+
+def class_column(rows: pd.DataFrame) -> str:
+    """SEVERITY where the rows have it, else the declared label where it puts samples into classes, else ""."""
+    label = label_of(rows)
+    return SEVERITY if SEVERITY in rows else label if label and divides(rows, label) else ""

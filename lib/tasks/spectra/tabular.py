@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from lib.task import InputError, Phrase
 from lib.tasks.spectra.axes import AxisFit, fill_empty_positions, fit_axis
-from lib.tasks.spectra.columns import NOTE, STANDARD_AXES, Columns, Positions, layout, settled, suggest
-from lib.tasks.spectra.delimited import BadCell, DelimitedSource, open_delimited
+from lib.tasks.spectra.columns import STANDARD_AXES, Columns, Positions, divided, layout, settled, suggest
+from lib.tasks.spectra.delimited import BadCell, DelimitedSource, lines_above, open_delimited
 from lib.tasks.spectra.rows import standard_rows
-from lib.tasks.spectra.table import EXCITATIONS, Channel, SpectraTable
+from lib.tasks.spectra.table import EXCITATIONS, NOTE, Channel, SpectraTable
 from lib.words import as_phrase
 
 MAX_TABLE_BYTES = 2 * 2**30  # of spectra in memory: 400,000 samples of 1338 points
@@ -63,6 +63,8 @@ class Source(Protocol):
 def read_text(path: Path, where: str, columns: Columns | None, on_progress: Progress = silent) -> Reading:
     """A text table of spectra, the meaning of its columns as given, else as `suggest` proposes. Raises InputError."""
     source = open_delimited(path, where)
+    if source.header_row and not divided(source.names)[0]:
+        raise lines_above(where, source.header_row)
     meaning = settled(columns or Columns(), suggest(source.names))
     return in_either_decimal(source, lambda s: assemble(s, meaning, on_progress))
 
@@ -133,7 +135,9 @@ def marked(said: Iterable[str]) -> list[str]:
     """How many samples have a note of each kind, told."""
     counts = {word: sum(word in note for note in said) for word in (*MARKS, Phrase("missing"))}
     return [
-        Phrase("{count} samples with {word} values: kept and marked", count=count, word=word)
+        Phrase("1 sample with {word} values: kept and marked", word=word)
+        if count == 1
+        else Phrase("{count} samples with {word} values: kept and marked", count=count, word=word)
         for word, count in counts.items()
         if count
     ]

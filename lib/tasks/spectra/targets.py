@@ -15,13 +15,26 @@ import numpy as np
 import pandas as pd
 
 from lib.task import InputError, Phrase
-from lib.tasks.spectra.table import SEVERITIES, SEVERITY, TYPE
+from lib.tasks.spectra.table import (
+    DATE,
+    GROUP,
+    NOTE,
+    SAMPLE,
+    SEVERITIES,
+    SEVERITY,
+    TRUE_COLUMNS,
+    TYPE,
+    divides,
+    label_of,
+)
 from lib.words import Say
 
 Kind = Literal["AVA", "OVA"]
 Rare = Literal["drop", "merge", "refuse"]
 REST, OTHER = "The rest", "other"  # names of classes that are made here
 FAULTY, SOUND = ("NC", "VR"), ("CROCHET", "OK")
+CLEAR_AGREEMENT = 0.2  # of two labels of one specimen, above chance: 0 as chance has it, 1 always (as Cohen's kappa)
+FEWEST_MIXED = 3  # specimens of several classes before anybody is asked about them
 NO_CLASS = -1  # code of a sample whose label is missing, dropped or unknown to the model
 
 
@@ -50,6 +63,46 @@ class Target:
     def name(self) -> str:
         """As the original's folders are called: AVA_INsTYs, OVA_OK."""
         return f"{self.kind}_{self.of}"
+
+    @property
+    def called(self) -> str:
+        """As messages call it: the column where one is learnt, else the code."""
+        if not self.column:
+            return self.name
+        return Phrase("column {column!r}", column=self.column)
+
+
+ASKED_FIRST = ("OVA", "OK")  # kind and value that a training starts with
+
+
+def settled_target(kind: Kind, of: str, column: str, rows: pd.DataFrame, name: str) -> tuple[Target, list[str]]:
+    """The question of a training's settings for these rows, and a sentence where the settings alone do not tell it.
+
+    Without severity, type and `column` the declared label is learnt: all its classes, unless one is asked for. Raises InputError
+    as Target, and where no column is declared.
+    """
+    if column or SEVERITY in rows or TYPE in rows:
+        return Target(kind, of, column), []
+    if (label := label_of(rows)) and divides(rows, label):
+        all_of_it = kind == "AVA" or ((kind, of) == ASKED_FIRST and not (rows[label] == of).any())
+        note = Phrase("The table has no severity: its label is learnt, column {column!r}.", column=label)
+        return Target("AVA", "", label) if all_of_it else Target(kind, of, label), [note]
+    there = user_columns(rows)
+    example = next((one for one in there if divides(rows, one)), "")
+    if example:
+        choice = Phrase("Choose the column to learn: column={column}, kind=AVA.", column=example)
+    else:
+        choice = Phrase("Add a column with the class of each sample, and choose it as column, with kind=AVA.")
+    raise InputError(name, "has no severity", Phrase("{choice} Columns: {columns}.", choice=choice, columns=_listed(there)))
+
+
+def user_columns(rows: pd.DataFrame) -> list[str]:
+    """The columns that may be learnt: not those that name a sample, tell its date or were made here."""
+    return [str(column) for column in rows if column not in (SAMPLE, GROUP, DATE, NOTE, "file", *TRUE_COLUMNS)]
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:20]) or Phrase("none")
 
 
 def in_words(name: object, say: Say) -> str:
@@ -112,7 +165,7 @@ def types(rows: pd.DataFrame) -> pd.Series:
 
 def _column(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
-        columns = ", ".join(map(str, rows.columns[:20])) or "none"
+        columns = _listed(user_columns(rows))
         raise InputError(
             Phrase("column {name!r}", name=name), "the table has no such column", Phrase("Columns: {columns}.", columns=columns)
         )
@@ -235,6 +288,32 @@ def _place(name: str) -> tuple[int, int, list[tuple[int, int, str]]]:
     return (0 if name.isdecimal() else 2), 0, parts
 
 
+def restarting(labels: np.ndarray, specimens: np.ndarray) -> list[str]:
+    """What is found, and what to do, where more than a few specimens mix classes as chance would; [] where they do not.
+
+    `labels` (n,) and `specimens` (n,) are of samples that have both. Of one specimen, labels that contradict each other are
+    rare; two of its samples agree hardly more often than any two where a number starts anew in each class.
+    """
+    table = pd.DataFrame({"specimen": specimens, "label": labels}).astype(str)
+    found = table.groupby("specimen", sort=False)["label"].agg(["nunique", "size"])
+    mixed = found[found["nunique"] > 1]
+    if len(mixed) < FEWEST_MIXED:
+        return []
+    same = table.groupby(["specimen", "label"], sort=False).size()
+    agreeing = float((same * (same - 1)).sum() / (found["size"] * (found["size"] - 1)).sum())
+    by_chance = float((table["label"].value_counts(normalize=True) ** 2).sum())
+    if agreeing - by_chance > CLEAR_AGREEMENT * (1 - by_chance):
+        return []
+    told = (
+        "{n} of {all} specimens have samples of several classes; specimen {name} of {k}. Does its number restart in each class?"
+    )
+    name = mixed["nunique"].idxmax()
+    return [
+        Phrase(told, n=len(mixed), all=len(found), name=name, k=int(mixed["nunique"].max())),
+        Phrase("Then name further columns in group on the Clean page, so that together they name one specimen."),
+    ]
+
+
 # --- classes ----------------------------------------------------------------------------------------------------------
 def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = None) -> Classes:
     """The classes of a table. `names` are a trained model's: a label outside them has no class, and a note says so.
@@ -246,7 +325,7 @@ def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = N
     present = {w for w in word if w is not None}
     if names is None and not present:
         raise InputError(
-            Phrase("target {target}", target=target.name),
+            Phrase("target {target}", target=target.called),
             "no sample has a label",
             "Choose another target or a table with labels.",
         )
@@ -255,7 +334,7 @@ def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = N
             choices(rows)["OVA"] if not target.column else _ordered({v for v in _column(rows, target.column) if v is not None})
         )
         raise InputError(
-            Phrase("target {target}", target=target.name),
+            Phrase("target {target}", target=target.called),
             Phrase("no sample is {label!r}", label=target.of),
             Phrase("There are {there}.", there=", ".join(there[:40])),
         )
@@ -266,15 +345,16 @@ def classify(rows: pd.DataFrame, target: Target, names: Sequence[str] | None = N
     notes = []
     if missing := sum(w is None for w in word):
         notes.append(
-            Phrase("{missing} samples have no label for {target} and are left out.", missing=missing, target=target.name)
+            Phrase("1 sample has no label ({target}) and is left out.", target=target.called)
+            if missing == 1
+            else Phrase("{missing} samples have no label ({target}) and are left out.", missing=missing, target=target.called)
         )
     if unknown := _ordered(present - set(ordered)):
+        n, strange = sum(w in unknown for w in word), ", ".join(unknown)
         notes.append(
-            Phrase(
-                "{n} samples are of a class the model does not know: {classes}.",
-                n=sum(w in unknown for w in word),
-                classes=", ".join(unknown),
-            )
+            Phrase("1 sample is of a class the model does not know: {classes}.", classes=strange)
+            if n == 1
+            else Phrase("{n} samples are of a class the model does not know: {classes}.", n=n, classes=strange)
         )
     return Classes(ordered, codes, tuple(notes))
 
@@ -335,7 +415,6 @@ def _without(classes: Classes, rare: tuple[str, ...], *, merge: bool) -> Classes
     lookup = np.array([*fate.values(), NO_CLASS], dtype=np.int64)  # the last place serves code -1
     touched = int(np.isin(classes.codes, [classes.names.index(name) for name in rare]).sum())
     what = Phrase('merged into "{other}"', other=OTHER) if merge else Phrase("dropped")
-    note = Phrase(
-        "Too rare to split, {what}: {classes} ({touched} samples).", what=what, classes=", ".join(rare), touched=touched
-    )
+    samples = Phrase("1 sample") if touched == 1 else Phrase("{n} samples", n=touched)
+    note = Phrase("Too rare to split, {what}: {classes} ({samples}).", what=what, classes=", ".join(rare), samples=samples)
     return replace(classes, names=tuple(names), codes=lookup[classes.codes], notes=(*classes.notes, note))
