@@ -102,7 +102,10 @@ def test_calibration_finds_the_settings_that_made_the_clips() -> None:
     assert training.background_min < 10 < training.background_max
     assert training.sigma_min_px < 1.36 < training.sigma_max_px
     assert training.emccd_fraction == 1
-    Acquisition.parse(found.acquisition)
+    instrument = Acquisition.parse(found.acquisition)
+    assert instrument.psf_sigma_px == pytest.approx(1.36, rel=0.05)
+    assert instrument.psf_sigma_error_percent == 3
+    assert "EM gain of 300 is nominal" in str(found.panels[0].content)
     assert {"settings", "beside", "likeness", "photon-transfer", "histogram", "mean-spot"} == {p.key for p in found.panels}
 
 
@@ -116,11 +119,29 @@ def test_simulated_twins_look_like_the_clips_they_were_read_from() -> None:
 
 
 def test_calibration_keeps_what_is_typed_and_refuses_clips_without_molecule() -> None:
-    typed = Acquisition(baseline_adu=430.0, em_gain=100.0, e_per_adu=2.0)
-    simulation = clean.calibrate(mixed(4), typed, simulate_clips, np.random.default_rng(0)).simulation
+    typed = Acquisition(baseline_adu=430.0, em_gain=100.0, e_per_adu=2.0, psf_sigma_px=1.2, psf_sigma_error_percent=0.5)
+    found = clean.calibrate(mixed(4), typed, simulate_clips, np.random.default_rng(0))
+    simulation = found.simulation
+    assert isinstance(simulation, Simulation)
     assert (simulation.baseline_adu, simulation.em_gain, simulation.e_per_adu) == (430, 100, pytest.approx(2))
+    assert simulation.sigma_px == pytest.approx(1.2)
+    assert (found.acquisition["psf_sigma_px"], found.acquisition["psf_sigma_error_percent"]) == (1.2, 0.5)
+    assert "nominal" not in str(found.panels[0].content)
     with pytest.raises(InputError, match="no clip"):
         clean.calibrate(mixed(4).take(np.arange(0)), Acquisition(), simulate_clips, np.random.default_rng(0))
+
+
+def test_calibration_keeps_electrons_per_count_of_a_camera_without_em_register() -> None:
+    typed = Acquisition(e_per_adu=0.9, baseline_adu=100.0)
+    simulation = clean.calibrate(clips(6, d_um2_s=0.1), typed, simulate_clips, np.random.default_rng(0)).simulation
+    assert isinstance(simulation, Simulation)
+    assert (simulation.em_gain, simulation.e_per_adu) == (1, pytest.approx(0.9))
+
+
+def test_calibration_from_moving_molecules_tells_no_instrument_of_a_guessed_width() -> None:
+    found = clean.calibrate(clips(6, d_um2_s=3.0, **EMCCD), Acquisition(), simulate_clips, np.random.default_rng(0))
+    assert "psf_sigma_px" not in found.acquisition
+    assert "rough guess" in str(found.panels[0].content)
 
 
 def test_ssim_and_psnr() -> None:

@@ -29,6 +29,11 @@ def test_a_wrong_setting_is_usage_and_writes_nothing(setting: str, tmp_path: Pat
     assert not output.exists()
 
 
+def test_presets_whose_names_hold_commas_are_listed_in_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "diffusion", "--preset", "nope"]) == 2
+    assert "'SpotNet, quick', 'SpotNet, as shipped'" in capsys.readouterr().err
+
+
 def test_a_shutter_open_longer_than_a_frame_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["predict", "diffusion", "--input", str(TASK.example()[0]), "--output", str(tmp_path / "out")]
     assert main([*line, "--set", "exposure_s=0.05", "frame_interval_s=0.01"]) == 2

@@ -60,6 +60,14 @@ def test_an_estimate_of_no_motion_counts_as_one_percent() -> None:
     assert score.rms_log10(np.array([0.0, -3.0]), np.array([1.0, 1.0])) == pytest.approx(2)
 
 
+def test_a_bin_ends_where_its_clips_end() -> None:
+    true = np.geomspace(0.003, 0.09, 50)
+    found = score.by_decade(table(true), table(true), pd.DataFrame(index=range(50)))
+    assert found["d_from"].tolist() == pytest.approx([0.003, 0.01], rel=0.1)
+    assert found["d_to"].tolist() == pytest.approx([0.01, 0.09], rel=0.1)
+    assert ((found["d_from"] < found["d"]) & (found["d"] < found["d_to"])).all()
+
+
 def test_decades_stand_beside_classical_estimates_and_the_bound() -> None:
     samples = pd.DataFrame({"d_mle_px2_per_frame": TRUE * 1.5, "d_cve_px2_per_frame": TRUE * 0.5, "bound_relative_sd": 0.26})
     found = score.by_decade(table(TRUE * 1.1), table(TRUE), samples)

@@ -32,6 +32,19 @@ def test_nothing_is_learnt_from_moving_clips_or_against_what_was_typed() -> None
     assert learn(mixed_clips(200.0, [0.02] * 6), typed) == (typed, "")
 
 
+def test_still_clips_of_one_microscope_do_not_teach_of_moving_ones_of_another() -> None:
+    both = Samples.concat([mixed_clips(200.0, [0.01, 0.02, 0.03, 0.05] * 3), mixed_clips(330.0, [1.0] * 12)])
+    assert learn(both, Acquisition()) == (Acquisition(), "")
+
+
+def test_what_is_narrower_than_a_spot_does_not_vote() -> None:
+    still, moving = mixed_clips(200.0, [0.01] * 6), mixed_clips(200.0, [1.0] * 6)
+    pixel = np.array(still.inputs["clip_adu"])
+    pixel[:, :, 30, 30] = pixel.max() * 20
+    hot = Samples({**still.inputs, "clip_adu": pixel}, still.table, still.common)
+    assert learn(Samples.concat([hot, moving]), Acquisition()) == (Acquisition(), "")
+
+
 def test_clips_of_different_microscopes_teach_nothing() -> None:
     both = Samples.concat([mixed_clips(width, [0.01, 0.02, 0.03]) for width in (180.0, 450.0)])
     assert learn(both, Acquisition()) == (Acquisition(), "")

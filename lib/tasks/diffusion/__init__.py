@@ -174,6 +174,16 @@ class Diffusion(Task):
         notes = ["; ".join(part for part in parts if part) for parts in zip(table["note"], reasons, spread, strict=True)]
         return pd.DataFrame({"file": table["file"].to_numpy(), **columns, "in_domain": bits == 0, "note": notes})
 
+    def whole(self, judged: pd.DataFrame, samples: Samples) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The predictions, with what in the clips stands against them."""
+        from lib.tasks.diffusion import domain
+
+        return domain.checked(judged, samples, self.facts), pd.DataFrame()
+
+    def independent(self, samples: pd.DataFrame) -> pd.Series | None:
+        """Simulated clips come in groups that share camera and background."""
+        return samples.groupby(["background", "read_sigma_adu"], sort=False).ngroup()
+
     def truth(self, samples: Samples) -> pd.DataFrame:
         """The true D as a prediction with no error."""
         d = samples.table["true_d_px2_per_frame"].to_numpy(float)

@@ -42,7 +42,7 @@ def inspect(samples: Samples) -> pd.DataFrame:
         "max_jump_px": _longest_step(found),
         "min_edge_px": _edge_distance(found),
         "second_spot_ratio": second_spot_ratio(clips, found, real),
-        "saturated_px": [_saturated(np.asarray(clip)) for clip in samples.inputs["clip_adu"]],
+        "saturated_px": [saturated(np.asarray(clip)) for clip in samples.inputs["clip_adu"]],
         "dark_frames": real - found.visible.sum(axis=1),
         "d_cve_px2_per_frame": estimators.cve(found.y_px, found.x_px, blur, found.visible)[0],
         "camera_estimated": table["camera_estimated"].to_numpy(bool),
@@ -101,7 +101,7 @@ def second_spot_ratio(clips: np.ndarray, found: localise.Track, n_frames: np.nda
     return ratio
 
 
-def _saturated(clip: np.ndarray) -> int:
+def saturated(clip: np.ndarray) -> int:
     """Pixels at the ceiling of some camera's number format."""
     ceiling = clip.max()
     return int((clip == ceiling).sum()) if ceiling in CEILINGS_ADU else 0
@@ -129,12 +129,9 @@ class Conditions:
 def conditions(samples: Samples, acquisition: Acquisition) -> Conditions:
     """Pooled reading of clips that share camera and settings. Raises InputError where no molecule is visible."""
     table = samples.table
-    excess = None if acquisition.em_gain is None else (2.0 if acquisition.em_gain > 1 else 1.0)
-    slope = None
-    if acquisition.em_gain is not None and acquisition.e_per_adu is not None and excess is not None:
-        slope = acquisition.em_gain * excess / acquisition.e_per_adu
-    known = transfer.Known(acquisition.baseline_adu, slope, None, excess)
-    reading = transfer.read_set(np.asarray(samples.inputs["clip_adu"]), known, table["n_frames"].to_numpy())
+    known = transfer.known_of(acquisition)._replace(read_sigma_adu=None)  # the simulation counts read noise as background
+    clips, frames = np.asarray(samples.inputs["clip_adu"]), table["n_frames"].to_numpy()
+    reading = transfer.read_without_gain(transfer.read_set, clips, known, acquisition.e_per_adu, frames)
     seen = reading.track.visible.sum(axis=1) >= 3
     if not seen.any():
         raise InputError(
@@ -152,7 +149,7 @@ def conditions(samples: Samples, acquisition: Acquisition) -> Conditions:
     level = (reading.points.background_mean - reading.baseline_adu) / reading.slope_adu
     return Conditions(
         reading=reading,
-        sigma_px=_still_width(reading.track.sigma_px[seen], visible, d),
+        sigma_px=acquisition.psf_sigma_px or _still_width(reading.track.sigma_px[seen], visible, d),
         photons=summary["photons"] * f2,
         background=np.maximum(level * f2, 0)[seen],
         d_px2=d,
@@ -183,17 +180,38 @@ def calibrate(samples: Samples, acquisition: Acquisition, simulate: Simulate, rn
 
     Median photons and background, pooled photon-transfer line, width of still spots. Pixel size and frame interval are
     taken from the table where known; else 100 nm and 10 ms stand in, which leaves everything in px and frames as it is.
+    The width goes into the instrument settings where it is typed or enough clips hardly move: a guessed one misleads a model.
+    Raises InputError where no clip, or none with a visible molecule, is left.
     """
+    from lib.tasks.diffusion.still import learn
+
     if len(samples) == 0:
         raise InputError("calibration", "there is no clip", "Keep at least one clip, better twenty")
     if len(samples) > MOST_CLIPS:
         samples = samples.take(np.linspace(0, len(samples) - 1, MOST_CLIPS).astype(int))
-    found = conditions(samples, acquisition)
-    simulation = _simulation(found, samples.table, acquisition)
-    camera = {"baseline_adu": simulation.baseline_adu, "e_per_adu": simulation.e_per_adu, "em_gain": simulation.em_gain}
+    known, _ = learn(samples, acquisition)
+    found = conditions(samples, known)
+    simulation = _simulation(found, samples.table, known)
+    instrument = {"baseline_adu": simulation.baseline_adu, "e_per_adu": simulation.e_per_adu, "em_gain": simulation.em_gain}
+    if known.psf_sigma_px is not None:
+        instrument |= {"psf_sigma_px": known.psf_sigma_px, "psf_sigma_error_percent": known.psf_sigma_error_percent}
     simulated = simulate(simulation, 32, rng)
-    panels = realism.panels(samples, simulated, found.reading, simulation, rng)
-    return Calibration(simulation, _training(found), camera, panels)
+    panels = realism.panels(samples, simulated, found.reading, simulation, rng, _remarks(simulation, known))
+    return Calibration(simulation, _training(found), instrument, panels)
+
+
+def _remarks(simulation: Simulation, known: Acquisition) -> str:
+    """What of the calibration a clip cannot tell, as sentences."""
+    gain = (
+        f" The EM gain of {simulation.em_gain:g} is nominal: clips tell only its ratio to e⁻/ADU, and that is what is used."
+        if simulation.em_gain > 1 and known.em_gain is None
+        else ""
+    )
+    width = "" if known.psf_sigma_px else (
+        " Too few clips hardly move, or their widths differ: the width of the still spot is a rough guess, "
+        "good for simulation but not for the instrument settings."
+    )  # fmt: skip
+    return gain + width
 
 
 def _simulation(found: Conditions, table: pd.DataFrame, acquisition: Acquisition) -> Simulation:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from lib.task import Samples, Split, TrainingData
+from lib.tasks.diffusion import domain
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Training
 from lib.tasks.diffusion.simulate import Camera, Molecules, simulate_group
 
@@ -100,6 +102,10 @@ class SimulatedClips(TrainingData):
         }  # fmt: skip
         self.kept: dict[tuple[Split, int], tuple[int, Samples]] = {}
         self._reader: Reader | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """The ranges that predictions of real clips are judged by."""
+        return domain.ranges_of(self.config)
 
     def batches(self, split: Split) -> int:
         """How many batches the split has in one epoch."""

@@ -18,7 +18,7 @@ import tifffile
 
 from lib.disk import plain_names
 from lib.task import InputError, Samples, first_bytes
-from lib.tasks.diffusion import transfer
+from lib.tasks.diffusion import metadata, stuck, transfer
 from lib.tasks.diffusion.config import CLIP_FRAMES, CLIP_PX, Acquisition
 
 MAX_FRAMES, MIN_FRAMES = 512, 5
@@ -40,8 +40,8 @@ class Stack:
     """Frames of one file as they are, (T, H, W), and what the file says of time and space."""
 
     frames: np.ndarray
-    px_size_nm: float | None
-    frame_interval_s: float | None
+    px_size_nm: metadata.Told
+    frame_interval_s: metadata.Told
     notes: tuple[str, ...]
 
 
@@ -51,17 +51,19 @@ def read(path: Path, acquisition: Acquisition, display_name: str = "") -> Sample
     name = display_name or path.name
     stack = _load(path, name)
     frames, notes = _usable_frames(stack.frames, name)
-    notes = [*stack.notes, *notes]
+    frames, n_stuck = stuck.replaced(frames)
+    notes = [*stack.notes, *notes, *([f"{n_stuck} stuck pixels replaced by their neighbours"] if n_stuck else [])]
     camera, about = _camera(frames, acquisition)
     px_size, interval, exposure, timing = _timing(stack, acquisition, name)
+    unused = _not_used(acquisition, gain_known=bool(camera.slope_error[0] == 0))
     clip, fitted = _fit(frames, camera)
     columns = {
-        "file": name, "note": "; ".join([*notes, *fitted, *timing, *about]),
+        "file": name, "note": "; ".join([*notes, *fitted, *timing, *about, *unused]),
         "px_size_nm": px_size, "frame_interval_s": interval, "exposure_fraction": exposure,
         "psf_sigma_px": np.nan if acquisition.psf_sigma_px is None else acquisition.psf_sigma_px,
         "psf_sigma_error": acquisition.psf_sigma_error_percent / 100,
         "baseline_adu": float(camera.baseline_adu[0]), "slope_adu": float(camera.slope_adu[0]),
-        "excess_noise": float(camera.excess_noise[0]), "read_sigma_adu": _read_sigma(acquisition, camera),
+        "excess_noise": float(camera.excess_noise[0]), "read_sigma_adu": transfer.known_of(acquisition).read_sigma_adu or 0.0,
         "camera_estimated": bool(about), "n_frames": min(len(frames), CLIP_FRAMES),
     }  # fmt: skip
     return Samples({"clip_adu": clip[None]}, pd.DataFrame([columns]))
@@ -73,11 +75,10 @@ def _load(path: Path, name: str) -> Stack:
     try:
         with tifffile.TiffFile(path) as tif:
             _check_chain(tif, path, name)
-            series = tif.series[0]
+            series, notes = _chosen_series(tif, name)
             _check_declared(series, name)
             _check_complete(series, path, name)
-            notes = () if len(tif.series) == 1 else (f"first of {len(tif.series)} image series in the file",)
-            px_size, interval = _metadata(tif)
+            px_size, interval = metadata.px_size_nm(tif), metadata.frame_interval_s(tif)
             frames = np.asarray(series.asarray())
     except InputError:
         raise
@@ -100,6 +101,20 @@ def _check_start(path: Path, name: str) -> None:
         raise InputError(
             name, f"is not a TIFF but {other}", "Export the clip as a TIFF stack, in ImageJ with File > Save As > Tiff"
         )
+
+
+def _chosen_series(tif: tifffile.TiffFile, name: str) -> tuple[tifffile.TiffPageSeries, tuple[str, ...]]:
+    """The movie of a file, and a note where a choice was made. Frames that were saved one by one are one movie."""
+    first, count = tif.series[0], len(tif.series)
+    if count == 1:
+        return first, ()
+    if first.kind != "shaped" or len(first.shape) != 2:
+        return first, (f"first of {count} image series in the file",)
+    if any(series.shape != first.shape or series.dtype != first.dtype for series in tif.series):
+        raise InputError(name, f"has {count} separate images of different shape or type", "Save the frames as one stack")
+    pages = [series.pages[0] for series in tif.series]
+    whole = tifffile.TiffPageSeries(pages, (count, *first.shape), first.dtype, "TYX")
+    return whole, (f"{count} separate images taken as frames",)
 
 
 def _check_declared(series: tifffile.TiffPageSeries, name: str) -> None:
@@ -172,21 +187,6 @@ def _check_complete(series: tifffile.TiffPageSeries, path: Path, name: str) -> N
         raise InputError(name, f"is truncated: {length:,} bytes of {end:,}", "Copy the file again")
 
 
-def _metadata(tif: tifffile.TiffFile) -> tuple[float | None, float | None]:
-    """Pixel size (nm) and frame interval (s) as ImageJ writes them; None where absent or not a length."""
-    info = tif.imagej_metadata or {}
-    interval = info.get("finterval")
-    unit = str(info.get("unit", "")).encode().decode("unicode_escape", "ignore").lower()
-    nm = {"micron": 1e3, "um": 1e3, "µm": 1e3, "μm": 1e3, "nm": 1.0, "mm": 1e6}.get(unit)
-    tag = tif.pages.first.tags.get("XResolution")
-    px_size = None
-    if nm and tag is not None:
-        pixels, length = tag.value
-        px_size = nm * length / pixels if pixels else None
-    px_size = px_size if px_size and 1 <= px_size <= 10_000 else None
-    return px_size, float(interval) if interval and 0 < interval <= 1000 else None
-
-
 def _usable_frames(frames: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
     """The first 16 frames with content. Raises InputError where pixels are missing or say nothing."""
     notes = []
@@ -223,52 +223,46 @@ def _usable_frames(frames: np.ndarray, name: str) -> tuple[np.ndarray, list[str]
 
 # --- camera and timing ------------------------------------------------------------------------------------------------
 def _camera(frames: np.ndarray, typed: Acquisition) -> tuple[transfer.Reading, list[str]]:
-    """Camera of the clip: what was typed, and the rest from the clip, said in a note.
-
-    `e_per_adu` fixes the slope only together with the EM gain; where the gain is not typed, the clip's noise tells whether
-    there is a gain register, and without one the gain is 1.
-    """
-    excess = None if typed.em_gain is None else (2.0 if typed.em_gain > 1 else 1.0)
-    slope = None
-    if typed.e_per_adu is not None and typed.em_gain is not None and excess is not None:
-        slope = typed.em_gain * excess / typed.e_per_adu
-    read_sigma = None if typed.read_sigma_e is None or typed.e_per_adu is None else typed.read_sigma_e / typed.e_per_adu
-    known = transfer.Known(typed.baseline_adu, slope, read_sigma, excess)
-    camera = transfer.read(frames[None], known)
-    if slope is None and typed.e_per_adu is not None and camera.excess_noise[0] == 1:
-        slope = 1 / typed.e_per_adu
-        camera = transfer.read(frames[None], known._replace(slope_adu=slope, excess_noise=1.0))
+    """Camera of the clip: what was typed, and the rest from the clip, said in a note."""
+    camera = transfer.read_without_gain(transfer.read, frames[None], transfer.known_of(typed), typed.e_per_adu)
     estimated = [] if typed.baseline_adu is not None else [f"baseline {camera.baseline_adu[0]:.3g} ADU"]
-    if slope is None:
+    if camera.slope_error[0] > 0:
         kind = "EMCCD" if camera.excess_noise[0] > 1 else "sCMOS or CCD"
         gain, error = camera.slope_adu[0] / camera.excess_noise[0], camera.slope_error[0] / camera.slope_adu[0]
         estimated.append(f"{gain:.3g} ADU/photon ± {error:.0%} ({kind})")
     return camera, [f"camera estimated: {', '.join(estimated)}"] if estimated else []
 
 
-def _read_sigma(typed: Acquisition, camera: transfer.Reading) -> float:
-    """Read noise in ADU; 0 where it was not typed (it then counts as background light)."""
-    if typed.read_sigma_e is None:
-        return 0.0
-    gain = float(camera.slope_adu[0] / camera.excess_noise[0])
-    return typed.read_sigma_e / (typed.e_per_adu or (typed.em_gain or 1.0) / gain)
+def _not_used(typed: Acquisition, gain_known: bool) -> list[str]:
+    """What was typed of the camera and had no effect, with what is missing."""
+    cases = (
+        ("e_per_adu not used for the gain: em_gain is unknown", typed.e_per_adu is not None and not gain_known),
+        ("em_gain not used for the gain: e_per_adu is unknown", (typed.em_gain or 1) > 1 and typed.e_per_adu is None),
+        ("read_sigma_e not used: e_per_adu is unknown", typed.read_sigma_e is not None and typed.e_per_adu is None),
+    )
+    return [sentence for sentence, applies in cases if applies]
 
 
 def _timing(stack: Stack, typed: Acquisition, name: str) -> tuple[float, float, float, list[str]]:
     """Pixel size (nm), frame interval (s), exposure fraction, each NaN where unknown, and notes."""
-    px_size = typed.px_size_nm if typed.px_size_nm is not None else stack.px_size_nm
-    interval = typed.frame_interval_s if typed.frame_interval_s is not None else stack.frame_interval_s
-    taken = [text for text, was_typed, value in (
-        (f"pixel size {px_size or 0:.4g} nm", typed.px_size_nm, stack.px_size_nm),
-        (f"frame interval {interval or 0:.4g} s", typed.frame_interval_s, stack.frame_interval_s),
-    ) if was_typed is None and value is not None]  # fmt: skip
-    notes = [f"{' and '.join(taken)} from the file"] if taken else []
+    px_size, interval = typed.px_size_nm, typed.frame_interval_s
+    taken: list[str] = []
+    notes: list[str] = []
+    if px_size is None:
+        px_size = stack.px_size_nm.value
+        (notes if px_size is None else taken).append(stack.px_size_nm.said("pixel size", "nm"))
+    if interval is None:
+        interval = stack.frame_interval_s.value
+        (notes if interval is None else taken).append(stack.frame_interval_s.said("frame interval", "s"))
+    notes = ([f"{' and '.join(taken)} from the file"] if taken else []) + [remark for remark in notes if remark]
     exposure = np.nan
     if typed.exposure_s is not None and interval is not None:
         exposure = typed.exposure_s / interval
         if exposure > 1 + 1e-9:
             problem = f"exposure_s = {typed.exposure_s:g} is longer than the frame interval of {interval:g} s that the file gives"
             raise InputError(name, problem, "Correct exposure_s, or type frame_interval_s")
+    elif typed.exposure_s is not None:
+        notes.append("exposure_s not used: the frame interval is unknown")
     return (np.nan if px_size is None else px_size), (np.nan if interval is None else interval), exposure, notes
 
 

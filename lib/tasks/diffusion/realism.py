@@ -55,15 +55,18 @@ def twin(found: localise.Track, rows: np.ndarray, shape: tuple[int, int], camera
 
 
 def panels(
-    real: Samples, simulated: Samples, reading: transfer.Reading, config: Simulation, rng: np.random.Generator
+    real: Samples, simulated: Samples, reading: transfer.Reading, config: Simulation, rng: np.random.Generator, remarks: str = ""
 ) -> list[Panel]:
-    """Pictures, likeness, photon-transfer line, pixel values and mean spot of real and simulated clips."""
+    """Pictures, likeness, photon-transfer line, pixel values and mean spot of real and simulated clips.
+
+    `remarks` are sentences that go after the readings.
+    """
     clips = np.asarray(real.inputs["clip_adu"], dtype=float)
     rows = np.argsort(-np.median(reading.track.snr, axis=1))[:SHOWN]
     camera = Camera(config.baseline_adu, config.e_per_adu, config.em_gain, config.read_sigma_e)
     first, second = (twin(reading.track, rows, clips.shape[2:], camera, rng).astype(float) for _ in range(2))
     return [
-        Panel("settings", "What was read from the clips", settings_text(reading, config, len(real))),
+        Panel("settings", "What was read from the clips", settings_text(reading, config, len(real)) + remarks),
         Panel(
             "beside",
             "Real clips and their simulated twins",

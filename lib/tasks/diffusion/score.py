@@ -48,10 +48,10 @@ def coverage_percent(predicted: pd.DataFrame, true: np.ndarray, level: str) -> f
 def by_decade(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, bins_per_decade: int = 1) -> pd.DataFrame:
     """Errors of the model and of the classical estimates in bins of true D, one row per bin and method.
 
-    Columns: d_from, d_to (px²/frame), d (geometric middle), clips, method, relative_rmse, relative_bias, rms_log10_d,
-    median_error (of |estimate / true - 1|, which no outlier can move). The
-    method "trajectory bound" has only relative_rmse: the least any unbiased estimate from centroids can have, at the
-    true conditions (median of `bound_relative_sd`). Classical estimates are taken from `samples` where it has them.
+    Columns: d_from, d_to (px²/frame; of a bin that is not full, as far as clips reach), d (median), clips, method,
+    relative_rmse, relative_bias, rms_log10_d, median_error (of |estimate / true - 1|, which no outlier can move). The method
+    "trajectory bound" has only relative_rmse: the least any unbiased estimate from centroids can have, at the true conditions
+    (median of `bound_relative_sd`). Classical estimates are taken from `samples` where it has them.
     """
     true = truth[D].to_numpy(float)
     known = np.isfinite(true) & (true > 0) & np.isfinite(predicted[D].to_numpy(float))
@@ -66,7 +66,9 @@ def by_decade(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFram
     rows = []
     for which in np.unique(number[known]):
         inside = number == which
-        place = {"d_from": 10 ** (which * step), "d_to": 10 ** ((which + 1) * step), "d": 10 ** ((which + 0.5) * step)}
+        there = true[inside]
+        ends = max(10 ** (which * step), there.min()), min(10 ** ((which + 1) * step), there.max())
+        place = {"d_from": ends[0], "d_to": ends[1], "d": float(np.median(there))}
         for method, values in estimates.items():
             use = inside & np.isfinite(values)
             if use.any():

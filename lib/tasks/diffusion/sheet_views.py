@@ -204,7 +204,7 @@ def decade_table(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataF
     table = score.by_decade(predicted, truth, samples)
     shown = pd.DataFrame(
         {
-            "true D (px²/frame)": [f"{a:g} – {b:g}" for a, b in zip(table["d_from"], table["d_to"])],
+            "true D (px²/frame)": [f"{a:.2g} – {b:.2g}" for a, b in zip(table["d_from"], table["d_to"])],
             "clips": table["clips"],
             "method": table["method"],
             "relative RMSE": table["relative_rmse"].round(3),

@@ -15,17 +15,20 @@ from lib.tasks.diffusion.config import CLIP_FRAMES, Acquisition
 from lib.tasks.diffusion.features import localisation_variance
 from lib.tasks.diffusion.frontend import Spots, read_spots
 
+SIGMA_PX = (0.7, 2.0)  # of a spot that the training knows: what is narrower is a pixel, what is wider is no molecule
 SLOW_PX2 = 0.3  # px²/frame: adds at most 0.1 px² to the spot's variance, which is taken off again
 CLIPS, SPREAD = 5, 0.2  # so many clips must agree, to this median relative deviation of their variances
 VISIBLE = 4.0  # matched-filter signal-to-noise ratio of a frame that counts
 ERROR_PERCENT = 3.0  # standard error of what is learnt: measured on simulated folders
+WIDER, MOST_WIDER = 0.3, 0.2  # spots of moving molecules this much wider than their motion explains, in this share of them
 CHUNK = 32
 
 
 def learn(samples: Samples, acquisition: Acquisition) -> tuple[Acquisition, str]:
     """The acquisition with `psf_sigma_px` filled in from clips whose molecule hardly moves, and a sentence on it.
 
-    Needs CLIPS such clips whose widths agree; else nothing is filled in, for a wrong width is worse than none.
+    Needs CLIPS such clips whose widths agree, and spots of the moving molecules as wide as that width and their motion make them,
+    for a set may mix two microscopes; else nothing is filled in, as a wrong width is worse than none.
     """
     if acquisition.psf_sigma_px is not None:
         return acquisition, ""
@@ -35,13 +38,26 @@ def learn(samples: Samples, acquisition: Acquisition) -> tuple[Acquisition, str]
     centre, noise, variance, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     blur = estimators.blur_coefficient(samples.table["exposure_fraction"].to_numpy(float))
     d = estimators.mle(centre[..., 0], centre[..., 1], blur, noise)[0]
-    slow = (d < SLOW_PX2) & (seen > CLIP_FRAMES // 2)
-    still = (variance - 2 * blur * d)[slow] - 1 / 12
+    clear, alone = seen > CLIP_FRAMES // 2, variance - 2 * blur * d - 1 / 12
+    still = alone[clear & (d < SLOW_PX2)]
+    still = still[(still > SIGMA_PX[0] ** 2) & (still < SIGMA_PX[1] ** 2)]
     if len(still) < CLIPS or np.median(np.abs(still / np.median(still) - 1)) > SPREAD:
+        return acquisition, ""
+    if _others(alone, blur * d, clear & (d >= SLOW_PX2), float(np.median(still))):
         return acquisition, ""
     sigma = float(np.sqrt(np.median(still)))
     sentence = f"width of a still spot {sigma:.2f} px, from {len(still)} clips with hardly any motion"
     return acquisition.model_copy(update={"psf_sigma_px": round(sigma, 3), "psf_sigma_error_percent": ERROR_PERCENT}), sentence
+
+
+def _others(alone: np.ndarray, motion: np.ndarray, moving: np.ndarray, still: float) -> bool:
+    """Whether the moving molecules' spots are of another width than the still ones'.
+
+    `alone` (n,) is each spot's variance without pixel and motion, of which `motion` (n,) is half the latter's, px². D from the
+    path is off by a quarter, and a shutter shorter than thought makes spots narrower, never wider: only wider ones are counted.
+    """
+    wider = alone - still > WIDER * still + 1.5 * motion
+    return bool(moving.any() and wider[moving].mean() > MOST_WIDER)
 
 
 def _read(spots: Spots) -> tuple[np.ndarray, ...]:

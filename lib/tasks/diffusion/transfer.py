@@ -11,6 +11,7 @@ that no point-spread function passes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from lib.tasks.diffusion import localise
+from lib.tasks.diffusion.config import Acquisition
 
 FILTER_PX, FILTER_ORDER = 0.75, 4  # high-pass (1 - Gaussian)^4 in frequency
 BORDER_PX = 6  # the filter wraps round: not used
@@ -92,6 +94,29 @@ def read_set(clips: np.ndarray, known: Known = NOTHING_KNOWN, n_frames: np.ndarr
     points = measure(clips, localise.track(photons(clips, baseline, slope), n_frames=n_frames), slope)
     found = _answer(points if len(clips) < 2 else pool(points), slope[:1], known)
     return _with_track(clips, n_frames, points, *(np.repeat(value, len(clips)) for value in found))
+
+
+def known_of(typed: Acquisition) -> Known:
+    """What typed settings say of the camera. The slope takes both `e_per_adu` and `em_gain`, the read noise `e_per_adu`."""
+    excess = None if typed.em_gain is None else (2.0 if typed.em_gain > 1 else 1.0)
+    if typed.e_per_adu is None:
+        return Known(typed.baseline_adu, excess_noise=excess)
+    slope = None if typed.em_gain is None or excess is None else typed.em_gain * excess / typed.e_per_adu
+    read_sigma = None if typed.read_sigma_e is None else typed.read_sigma_e / typed.e_per_adu
+    return Known(typed.baseline_adu, slope, read_sigma, excess)
+
+
+def read_without_gain(
+    reader: Callable[..., Reading], clips: np.ndarray, known: Known, e_per_adu: float | None, n_frames: np.ndarray | None = None
+) -> Reading:
+    """As `reader`, which is `read` (of one clip) or `read_set`, where `e_per_adu` may be known without the EM gain.
+
+    The noise then tells whether there is an EM register; without one the gain is 1, and so the slope is known.
+    """
+    found = reader(clips, known, n_frames)
+    if e_per_adu is None or known.slope_adu is not None or found.excess_noise[0] != 1:
+        return found
+    return reader(clips, known._replace(slope_adu=1 / e_per_adu, excess_noise=1.0), n_frames)
 
 
 def pool(points: Points) -> Points:

@@ -21,6 +21,7 @@ METHOD_COLOURS = {
 }
 OVERSAMPLE = 4
 MOST_DOTS = 8  # positions marked within a frame: a browser needs 0.1 s for all of them
+BELOW = 1000.0  # so far below D (factor) a bar is drawn that goes down to 0
 MAX_STRIPS = 3  # clips of one prediction that are shown frame by frame
 NM_PER_UM = 1000.0
 
@@ -309,9 +310,8 @@ def prediction_panels(table: pd.DataFrame, samples: Samples) -> list[Panel]:
             "d",
             "Diffusion coefficient",
             interval_figure(done),
-            "Points: the model's D; thick bars: the central 68 %, thin bars: the central 95 %. Diamonds and "
-            "crosses: D from centroids alone, by "
-            "maximum likelihood and by covariance. An open point is a clip unlike anything the model was trained on.",
+            "Points: the model's D; bars: the central 68 %. Diamonds and crosses: D from centroids alone, by maximum "
+            "likelihood and by covariance. An open point is a clip that something stands against: its note says what.",
             True,
         )
     ]
@@ -344,20 +344,18 @@ def interval_figure(done: pd.DataFrame) -> go.Figure:
         xaxis_type="log",
         height=int(np.clip(120 + 26 * len(use), 220, 1100)),
     )
-    for level, width in (("95", 1.5), ("", 5)):
-        if f"{D}_lo{level}" in use:
-            lo, hi = (use[f"{D}_{end}{level}"].to_numpy(float) * scale for end in ("lo", "hi"))
-            x, y = np.stack([lo, hi, np.full(len(lo), np.nan)], 1).ravel(), np.repeat(position, 3)
-            name = "95 %" if level else "68 %"
-            fig.add_scatter(x=x, y=y, mode="lines", line={"width": width, "color": figures.ACCENT}, name=name, hoverinfo="skip")
+    lo, hi = (use[f"{D}_{end}"].to_numpy(float) * scale for end in ("lo", "hi"))
+    lo = np.where(lo > 0, lo, use[D].to_numpy(float) * scale / BELOW)  # down to 0, which a log axis does not have
+    x, y = np.stack([lo, hi, np.full(len(lo), np.nan)], 1).ravel(), np.repeat(position, 3)
+    fig.add_scatter(x=x, y=y, mode="lines", line={"width": 5, "color": figures.ACCENT}, name="68 %", hoverinfo="skip")
     for name, column, symbol in (("MLE", "d_mle_px2_per_frame", "diamond"), ("CVE", "d_cve_px2_per_frame", "x")):
         if column in use:
             values = use[column].to_numpy(float) * scale
             marker = {"symbol": symbol, "size": 8, "color": METHOD_COLOURS[name]}
             fig.add_scatter(x=np.where(values > 0, values, np.nan), y=position, mode="markers", marker=marker, name=name)
     inside = use["in_domain"].astype(bool) if "in_domain" in use else np.ones(len(use), bool)
-    ends = [use[f"{D}_{end}"].to_numpy(float) * scale for end in ("lo", "hi")]
-    fig.update_xaxes(range=[np.log10(ends[0].min() / 4), np.log10(ends[1].max() * 4)])  # an MLE of "no motion" lies far left
+    least = np.where(use[f"{D}_lo"] > 0, lo, use[D] * scale).min()
+    fig.update_xaxes(range=[np.log10(least / 4), np.log10(hi.max() * 4)])  # an MLE of "no motion" lies far left
     symbols = np.where(inside, "circle", "circle-open")
     marker = {"symbol": symbols, "size": 11, "color": figures.ACCENT, "line": {"width": 2, "color": figures.ACCENT}}
     fig.add_scatter(
