@@ -115,7 +115,7 @@ def _table(table: pd.DataFrame, say: Say) -> str:
     body = shown.to_html(index=False, border=0, escape=True, na_rep="–", float_format=lambda value: f"{value:.4g}")
     more = len(table) - len(shown)
     whole = " whole" if _words_fit(shown) else ""
-    told = html.escape(say("… and {n} more rows.", n=more))
+    told = html.escape(say("… and 1 more row.") if more == 1 else say("… and {n} more rows.", n=more))
     return f'<div class="scroll{whole}">{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
 
 

@@ -108,9 +108,9 @@ def _bootstrap(
 
 
 def _training_panels(run: Run, task: Task) -> list[Panel]:
-    """Loss of train and validation together, and the selecting score, with the best epoch marked."""
+    """Loss of train and validation together, and the selecting score, with the best epoch marked; none of a single epoch."""
     history, status, monitor, say = run.metrics(), run.status(), task.monitor, core(task.language)
-    if history.empty:
+    if len(history) < 2:
         return []
     losses = {"train_loss": say("train"), "validation_loss": say("validation")}
     told = say("Loss per epoch on training and validation samples; the dotted line is the epoch whose weights were kept.")
@@ -292,13 +292,18 @@ def _facts(run: Run, task: Task, sheet: Mapping[str, Any], say: Say) -> dict[str
         say("Measures"): say(
             "{output}, from {input}", output=task.say(task.output_label), input=task.say(task.input_label)
         ),
-        say("Trained"): say(
-            "{date}, {epochs} epochs in {time}, seed {seed}", date=_date(made["trained_at"], say), epochs=made["epochs"],
-            time=_duration(made["seconds"], say), seed=made["seed"],
-        ),
+        say("Trained"): _trained(made, say),
         say("Tested on"): say("{n} samples. {unseen}", n=made["test_samples"], unseen=say(made["unseen"])),
         say("Sheet made"): _date(sheet["created_at"], say),
     }  # fmt: skip
+
+
+def _trained(made: Mapping[str, Any], say: Say) -> str:
+    """When, for how long, and with which seed."""
+    when = {"date": _date(made["trained_at"], say), "time": _duration(made["seconds"], say), "seed": made["seed"]}
+    if made["epochs"] == 1:
+        return say("{date}, 1 epoch in {time}, seed {seed}", **when)
+    return say("{date}, {epochs} epochs in {time}, seed {seed}", epochs=made["epochs"], **when)
 
 
 def _date(seconds: float | None, say: Say) -> str:

@@ -114,7 +114,7 @@ def test_a_task_that_does_not_load_costs_nobody_the_help(tmp_path: Path, monkeyp
         (("simulate", "toy", "--n", "3", "--output", "x", "--set", "noise=1"), "Valid keys: mean_v, noise_v, spread_v"),
         (("simulate", "toy", "--n", "3", "--output", "x", "--set", "noise_v"), "Write KEY=VALUE; valid keys: mean_v"),
         (("simulate", "toy", "--n", "3", "--output", "x", "--set", "noise_v=-1"), "greater than 0"),
-        (("simulate", "toy", "--n", "3", "--output", "x", "--preset", "silent"), "Presets: quiet, loud"),
+        (("simulate", "toy", "--n", "3", "--output", "x", "--preset", "silent"), "Presets: 'quiet', 'loud'"),
         (("simulate", "toy", "--n", "900000000", "--output", "x"), "GB at once"),
         (("train", "toy", "--set", "epoch=3"), "Valid keys: model, start_from, epochs"),
         (("train", "toy", "--set", "epochs=many"), "epochs = 'many'"),

@@ -32,6 +32,25 @@ def test_clean_keeps_the_untouched_files_that_no_rule_removes(toy: Task, rows: P
     assert (kept / "row 0.npy").read_bytes() == (rows / "row 0.npy").read_bytes()
 
 
+def test_clean_says_how_many_each_rule_removes_and_how_to_loosen_the_one_that_removes_all(
+    toy: Task, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["clean", "toy", "--input", rows, "--output"]
+    assert call(*line, tmp_path / "kept") == 0
+    said = capsys.readouterr()
+    (note,) = [text for text in said.err.splitlines() if "removes" in text]
+    assert note.startswith("note: rule max_spread_v=") and note.endswith("removes 1 of 3 samples")
+    assert call(*line, tmp_path / "none", "--set", "max_spread_v=0.001") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "no sample is kept; rule max_spread_v=0.001 removes most, 3 of 3" in error
+    assert "--set max_spread_v=…" in error
+    recipe = json.loads((tmp_path / "kept" / "recipe.json").read_text())
+    recipe["rules"]["max_spread_v"] = 0.001
+    (tmp_path / "strict.json").write_text(json.dumps(recipe))
+    assert call(*line, tmp_path / "none", "--recipe", tmp_path / "strict.json") == 1
+    assert "Loosen max_spread_v among the rules of the recipe" in capsys.readouterr().err
+
+
 def test_a_recipe_gives_the_same_set_again_from_renamed_files(toy: Task, rows: Path, tmp_path: Path) -> None:
     assert call("clean", "toy", "--input", rows, "--output", tmp_path / "first", "--set", "max_spread_v=90") == 0
     recipe = json.loads((tmp_path / "first" / "recipe.json").read_text())

@@ -105,11 +105,17 @@ def test_an_emptied_optional_field_is_none(form: AppTest) -> None:
     assert form.session_state["result"]["gain"] is None
 
 
-def test_bounds_reach_the_widget(form: AppTest) -> None:
-    field = form.number_input(key="knobs.gain")
-    assert (field.min, field.max) == (1.0, 50.0)
-    assert field.placeholder == "estimated if empty"
+def test_an_empty_field_says_what_it_stands_for(form: AppTest) -> None:
+    assert form.number_input(key="knobs.gain").placeholder == "estimated if empty"
     assert form.number_input(key="knobs.limit").placeholder == "no limit"
+
+
+@pytest.mark.parametrize(("name", "value", "bound"), [("gain", -3.0, "1"), ("gain", 50.5, "50"), ("frames", 0, "1")])
+def test_a_value_beyond_its_bounds_gives_a_sentence_and_no_values(form: AppTest, name: str, value: float, bound: str) -> None:
+    form.number_input(key=f"knobs.{name}").set_value(value).run()
+    assert form.session_state["result"] is None
+    told = form.error[0].value.replace("\\", "")
+    assert f"{name} = {value}" in told and f"equal to {bound}" in told
 
 
 def test_fields_that_contradict_each_other_give_one_sentence_and_no_values(form: AppTest) -> None:

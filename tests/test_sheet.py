@@ -81,6 +81,15 @@ def test_groups_are_those_of_the_test_samples(toy: Task):
     assert [(metric["low"], metric["high"]) for metric in built["metrics"]] == [(None, None)] * 2
 
 
+def test_a_model_fitted_in_one_go_shows_no_curves_of_training(toy: Task):
+    run = finished(toy)
+    run.metrics().head(1).to_csv(run.folder / "metrics.csv", index=False)
+    run.set_status(epoch=1, best_epoch=1)
+    built = sheet.build(run)
+    assert [panel["key"] for panel in built["panels"]] == ["scatter", "baselines"]
+    assert built["provenance"]["epochs"] == 1 and ", 1 epoch in 90 s" in sheet.html(run)
+
+
 def test_why_the_losses_differ_stands_under_their_curves(toy: Task, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(type(toy), "loss_note", "Validation is harder.")
     told = {panel["key"]: panel["explanation"] for panel in sheet.build(finished(toy))["panels"]}
@@ -199,6 +208,7 @@ def test_long_tables_are_cut_and_say_so():
     page = report.page("t", {}, [Panel("k", "Rows", table)], kicker="k")
     assert "and 5 more rows" in page
     assert page.count("<tr>") == report.MAX_TABLE_ROWS
+    assert "and 1 more row." in report.page("t", {}, [Panel("k", "Rows", table[:-4])], kicker="k")
 
 
 # --- PDF -------------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def task_texts(task: Task) -> set[str]:
         *(entry.label for entry in entries), *(entry.description for entry in entries), *(group.capitalize() for group in groups),
         *(entry.empty for entry in entries if entry.empty),
         *(words for words, _ in task.labels.values()), task.title, task.summary, task.input_label, task.output_label,
-        task.monitor.name,
+        task.monitor.name, *([task.loss_note] if task.loss_note else []),
     }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from lib.task import Config, InputError, Task
 from lib.uploads import expand
 
 if TYPE_CHECKING:  # it brings torch along, which takes seconds
+    import pandas as pd
+
     from lib.cleaning import Inspection
 
 UNFINISHED = ".unfinished"  # in the output of a prediction: what a call after an interruption need not do again
@@ -179,9 +181,31 @@ def _write_kept(
             print(f"note: {applied.unknown} samples are not in the recipe; the rules alone decide on them", file=sys.stderr)
     flags = task.flag(seen.readings, rules).reset_index(drop=True)
     keep = recipe.kept(flags, hand).to_numpy(bool)
+    _tell_removed(flags, rules, any_kept=bool(keep.any()), by_recipe=wanted is not None)
     text = recipe.build(task, rules.model_dump(), known.model_dump(), files, digests, flags, hand)
     cleaning.write_kept(task, seen.samples, keep, seen.raw, text, output)
     return int(keep.sum()), len(keep)
+
+
+def _tell_removed(flags: pd.DataFrame, rules: Config, *, any_kept: bool, by_recipe: bool) -> None:
+    """How many samples each rule removes; raises InputError where none is left, naming the rule that removes most."""
+    removed = {str(rule): int(flags[rule].sum()) for rule in flags.columns}
+    for rule, count in removed.items():
+        if count:
+            print(f"note: {_said(rule, rules)} removes {count} of {len(flags)} samples", file=sys.stderr)
+    worst = max(removed, key=removed.__getitem__, default="")
+    if any_kept or not removed.get(worst):
+        return
+    change = f"{worst}=false" if isinstance(getattr(rules, worst, None), bool) else f"{worst}=…"
+    remedy = f"Loosen {worst} among the rules of the recipe" if by_recipe else f"Loosen it with --set {change}"
+    problem = f"no sample is kept; {_said(worst, rules)} removes most, {removed[worst]} of {len(flags)}"
+    raise InputError("the kept set", problem, f"{remedy}, or look at the samples on the Clean page.")
+
+
+def _said(rule: str, rules: Config) -> str:
+    """A rule with its limit, as it is typed."""
+    value = getattr(rules, rule, "")
+    return f"rule {rule}={str(value).lower() if isinstance(value, bool) else value}" if value != "" else f"rule {rule}"
 
 
 def _content(path: Path) -> bytes:

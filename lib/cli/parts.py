@@ -245,6 +245,8 @@ def tell(prediction: Prediction, paths: Sequence[Path], skipped: Sequence[tuple[
         print(f"note: {name}: {remark}", file=sys.stderr)
     for name, sentence in prediction.failures:
         print(f"error: {name}: {sentence}", file=sys.stderr)
-    run = prediction.run
-    print(f"{int(prediction.predicted.sum())} rows predicted with {run.task}/{run.id}; {len(prediction.failures)} files failed")
-    return FAILED if prediction.failures else OK
+    run, notes = prediction.run, prediction.table.loc[prediction.predicted, "note"]
+    unread = int(notes.astype(str).str.startswith("error:").sum())  # things in files that go on without them, as frames of a run
+    told = f"{len(notes) - unread} rows predicted with {run.task}/{run.id}; {len(prediction.failures)} files failed"
+    print(told + (f", {unread} rows could not be read: their notes say why" if unread else ""))
+    return FAILED if prediction.failures or unread else OK

@@ -48,7 +48,7 @@ def settings(config: type[Config], pairs: Sequence[str], preset: str | None, pre
     values: dict[str, Any] = {}
     if preset is not None:
         if preset not in presets:
-            raise UsageError(f"preset {preset!r}: there is no such preset. Presets: {', '.join(presets) or 'none'}.")
+            raise UsageError(f"preset {preset!r}: there is no such preset. Presets: {', '.join(map(repr, presets)) or 'none'}.")
         values |= presets[preset]
     values |= changes(pairs, f"; valid keys: {', '.join(config.model_fields)}")
     with usage():

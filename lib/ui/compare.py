@@ -21,6 +21,7 @@ from lib.ui.work import begin
 
 FRAMES = 20  # to begin with
 TRUTH = ""
+COLOURS = (FOUND, LABELLED, 3, 4, 5)  # of the finders' marks, among those of plate_paint.js: TRUE is what was wanted
 
 
 def compare_section(desk: Desk) -> Dressing:
@@ -103,6 +104,8 @@ def _results(desk: Desk, compared: Comparison) -> None:
     """One row per finder, and one per frame to pick from."""
     show_failures(compared.failures, shown=2)
     names = _names(desk, compared)
+    if len(names) > len(COLOURS):
+        st.caption(t("The picture shows the marks of the first {n} finders; the tables have all.", n=len(COLOURS)))
     table = pd.DataFrame({
         t("finder"): names, t("precision"): compared.summary["precision"], t("recall"): compared.summary["recall"],
         "F1": compared.summary["f1"], t("marks per frame"): compared.summary["marks_per_frame"],
@@ -145,12 +148,12 @@ def _frames_table(desk: Desk, compared: Comparison, names: list[str]) -> None:
 
 
 def _marks(desk: Desk, compared: Comparison) -> list[Shown]:
-    """Of the frame at hand: what was wanted, and what the first two finders marked."""
+    """Of the frame at hand: what was wanted, and what the finders marked, as many as there are colours."""
     here = compared.wanted[compared.wanted["row"] == desk.row]
     if desk.row not in set(compared.frames["row"]):
         return []
     shown = [Shown(t("wanted"), here, TRUE)]
-    for number, (name, colour) in enumerate(zip(_names(desk, compared), (FOUND, LABELLED))):
+    for number, (name, colour) in enumerate(zip(_names(desk, compared), COLOURS)):
         mine = compared.marks[(compared.marks["row"] == desk.row) & (compared.marks["finder"] == number)]
         shown.append(Shown(name, mine, colour))
     return shown

@@ -367,14 +367,15 @@ def _picks(entry: Entry, key: str, offer: Offer) -> list[str]:
 
 
 def _number(entry: Entry, key: str) -> float | int | None:
-    """A number field; one that the user empties is None."""
+    """A number field; one that the user empties is None.
+
+    The widget knows no bounds: beyond them the browser would keep what is typed to itself, and the value before would be used.
+    """
     whole = entry.kind == "integer"
     cast: Any = int if whole else float
     if st.session_state[key] is not None:
         st.session_state[key] = cast(st.session_state[key])
     options: dict[str, Any] = {
-        "min_value": None if entry.low is None else cast(entry.low),
-        "max_value": None if entry.high is None else cast(entry.high),
         "step": 1 if whole else _step(entry),
         "format": "%d" if whole else "%g",
         "value": None if entry.optional else "min",  # None gives a button that empties the field

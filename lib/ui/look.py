@@ -117,7 +117,7 @@ def _browser(desk: Desk) -> str:
         mode: str | None = st.segmented_control(
             t("What to do"), modes, required=True, key=desk.key("mode"), persist_state="session", format_func=speaking()
         )
-        st.number_input(t("Frame, of {n}", n=len(rows)), 1, len(rows), number, key=key, on_change=chosen, width=150)
+        st.number_input(t("Picture, of {n}", n=len(rows)), 1, len(rows), number, key=key, on_change=chosen, width=150)
         for name, by, icon in ((t("Previous"), -1, ":material/chevron_left:"), (t("Next"), 1, ":material/chevron_right:")):
             st.button(name, key=desk.key(f"step{by}"), icon=icon, on_click=desk.step, args=(by,))
     return mode or modes[0]

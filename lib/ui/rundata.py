@@ -20,6 +20,7 @@ from lib.ui.words import t
 ACTIVE = ("queued", "running")
 Stamp = tuple[int, int, int]  # of a file's content, as far as can be told without reading it
 NO_FILE: Stamp = (0, 0, 0)
+ENOUGH_SAMPLES = 1000  # of a training that tells how long one takes
 OPEN_END = ("failed", "cancelled", "lost")  # states from which training can go on
 
 
@@ -116,20 +117,24 @@ def seconds_per_sample(
 ) -> tuple[float, float, Overview] | None:
     """(seconds per sample in an epoch of full effort, samples per epoch, run) of the newest run like these settings.
 
-    Like them is a run of the same model that learnt from labels too, or did not either; own ones go first.
+    Like them is a run of the same model that learnt from labels too, or did not either; own ones go first, but for those of so
+    few samples that starting took most of their time.
     """
     alike = [
         row for row in rows
         if row.config.get("model") == values["model"] and bool(row.config.get("labels")) == bool(values.get("labels"))
     ]  # fmt: skip
+    found: list[tuple[float, float, Overview]] = []
     for row in sorted(alike, key=lambda row: row.run.shipped):
         metrics = metrics_of(row.run)
         samples = row.status.steps_per_epoch * int(row.config.get("batch_size", 0))
         if samples and "seconds" in metrics and len(metrics):
             config = training.model_validate({key: row.config[key] for key in training.model_fields if key in row.config})
             efforts = sum(config.effort(int(epoch) - 1) for epoch in metrics["epoch"])
-            return float(metrics["seconds"].sum()) / efforts / samples, float(samples), row
-    return None
+            found.append((float(metrics["seconds"].sum()) / efforts / samples, float(samples), row))
+            if samples * efforts >= ENOUGH_SAMPLES:
+                return found[-1]
+    return found[0] if found else None
 
 
 def _changed(path: Path) -> Stamp:

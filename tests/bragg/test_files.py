@@ -24,7 +24,6 @@ from tests.bragg.bad_frames import (
     write_cbf,
     write_cxi,
     write_edf,
-    write_eiger,
     write_nxmx,
     write_smv,
 )
@@ -137,6 +136,22 @@ def test_negative_numbers_without_a_sign_are_refused(tmp_path: Path) -> None:
         files.frame_at(samples, 0)
 
 
+@pytest.mark.parametrize("dtype", ["u2", "u4"])
+@pytest.mark.parametrize("below", [30, 80, 500])
+def test_a_frame_that_is_negative_nearly_everywhere_is_refused(below: int, dtype: str, tmp_path: Path) -> None:
+    data = (frames(dtype="i8") - below).astype(dtype)
+    data[0, :20] = np.iinfo(dtype).max  # a gap
+    with pytest.raises(InputError, match=r"just below (65,536|4,294,967,296).*without a sign"):
+        files.frame_at(read(write_nxmx(tmp_path / "a.h5", data)), 0)
+
+
+@pytest.mark.parametrize("mark", [1, 2])
+def test_a_frame_that_is_masked_nearly_everywhere_is_none_of_negative_numbers(mark: int, tmp_path: Path) -> None:
+    data = frames(dtype="u4")
+    data[:, 3:] = 2**32 - mark
+    assert (files.frame_at(read(write_nxmx(tmp_path / "a.h5", data, facts=False)), 0).pixels[:3] == data[0, :3]).all()
+
+
 def test_full_pixels_are_no_negative_numbers(tmp_path: Path) -> None:
     data = frames()
     data[:, :10] = 65_535
@@ -199,15 +214,6 @@ def test_beam_settings_that_disagree_are_refused() -> None:
 
 
 # --- the good ones go on ----------------------------------------------------------------------------------------------
-def test_data_files_that_are_missing_leave_the_others(tmp_path: Path) -> None:
-    path = write_eiger(tmp_path, data := frames(6))
-    (tmp_path / "run_data_000002.h5").unlink()
-    samples = read(path)
-    assert len(samples) == 4
-    assert "data_000002 was left out" in samples.remarks[0][1]
-    assert (pixels(samples) == data[[0, 1, 4, 5]]).all()
-
-
 def test_frames_of_several_sizes_lie_side_by_side(tmp_path: Path) -> None:
     small = read(write_nxmx(tmp_path / "small.h5", frames(2)))
     large = read(write_smv(tmp_path / "large.img", frames(1, (60, 50))[0]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,3 +51,20 @@ def test_parts_of_a_run_give_its_peaks(run_file: Path, tmp_path: Path, monkeypat
     assert (parts / "hits.lst").read_text() == (whole / "hits.lst").read_text()
     made, wanted = (json.loads((folder / "summary.json").read_text()) for folder in (parts, whole))
     assert made["n_peaks"] == wanted["n_peaks"] and made["n_hits"] == wanted["n_hits"]
+    assert made["frames_linked"] and (parts / "peaks.lst").read_text() == (whole / "peaks.lst").read_text()
+    with h5py.File(parts / "peaks.cxi") as one, h5py.File(whole / "peaks.cxi") as other:
+        for key in ("entry_1/data_1/data", "entry_1/result_1/nPeaks"):
+            assert (one[key][:] == other[key][:]).all() and len(one[key]) == N_FRAMES
+        assert one["entry_1/data_1/data"][:].any(axis=(1, 2)).all(), "each row shows a frame"
+
+
+@pytest.mark.slow
+def test_frames_of_an_archive_are_not_linked_as_they_go_with_it(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTBENCH_HOME", str(tmp_path / "home"))
+    archive = shutil.make_archive(str(tmp_path / "frames"), "zip", run_file)
+    for name, more in (("whole", []), ("parts", ["--parts", "2"])):
+        main(["predict", "bragg", "--input", archive, "--output", str(tmp_path / name), *more])
+        assert not json.loads((tmp_path / name / "summary.json").read_text())["frames_linked"]
+        assert (tmp_path / name / "hits.lst").exists() and not (tmp_path / name / "peaks.lst").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -96,7 +97,8 @@ def test_cxi_that_shows_its_frames_is_read_with_them(tmp_path: Path) -> None:
     data = frames(5)
     samples = files.read(write_eiger(tmp_path, data), NOTHING_TYPED)
     chosen = samples.take([0, 1, 3])
-    path = peaklists.write_cxi(peaks_of([1, 0, 0, 2], "run_master.h5"), chosen.table, tmp_path / "p.cxi", link_frames=True)
+    shown = peaklists.links(chosen.table, tmp_path / "p.cxi")
+    path = peaklists.write_cxi(peaks_of([1, 0, 0, 2], "run_master.h5"), chosen.table, tmp_path / "p.cxi", shown=shown)
     with h5py.File(path) as file:
         assert (file["/entry_1/data_1/data"][:] == data[[0, 1, 3]]).all()
         assert file["/entry_1/result_1/nPeaks"][:].tolist() == [1, 0, 2]
@@ -104,11 +106,60 @@ def test_cxi_that_shows_its_frames_is_read_with_them(tmp_path: Path) -> None:
     assert (np.stack([frame.pixels for frame in files.frames_of(back)]) == data[[0, 1, 3]]).all()
 
 
-def test_images_cannot_be_shown_from_cxi(tmp_path: Path) -> None:
-    samples = files.read(write_cbf(tmp_path / "a.cbf", frames()[0]), NOTHING_TYPED)
-    with pytest.raises(InputError, match="frames that lie in HDF5 files"):
-        peaklists.write_cxi(peaks_of([1], "a.cbf"), samples.table, tmp_path / "p.cxi", link_frames=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.cbf"]
+def shown_in(tmp_path: Path, *parts: Samples) -> list[tuple[str, int]] | None:
+    """File and number of frames of each source that a CXI file shows; None where it can show none."""
+    layout = peaklists.links(Samples.concat(list(parts)).table, tmp_path / "p.cxi")
+    if layout is None:
+        return None
+    with h5py.File(tmp_path / "links.h5", "w") as file:
+        made = file.create_virtual_dataset("all", layout)
+        return [(s.file_name, s.vspace.get_select_npoints() // (made.shape[1] * made.shape[2])) for s in made.virtual_sources()]
+
+
+def test_a_run_is_one_source_however_long_and_files_of_one_frame_one_each(tmp_path: Path) -> None:
+    run = files.read(write_nxmx(tmp_path / "run.h5", frames(30)), NOTHING_TYPED)
+    assert shown_in(tmp_path, run) == [("run.h5", 30)]
+    (tmp_path / "single").mkdir()
+    many = [files.read(write_nxmx(tmp_path / "single" / f"{k}.h5", frames(1)), NOTHING_TYPED) for k in range(20)]
+    assert shown_in(tmp_path, *many) == [(f"single/{k}.h5", 1) for k in range(20)]
+    assert len(hdf5._open.files) <= hdf5.MAX_OPEN
+    sacla = files.read(write_sacla(tmp_path / "sacla.h5", frames(3)), NOTHING_TYPED)
+    assert shown_in(tmp_path, sacla) == [("sacla.h5", 1)] * 3
+
+
+def test_frames_that_are_images_or_unlike_or_changed_cannot_be_shown(tmp_path: Path) -> None:
+    one = files.read(write_nxmx(tmp_path / "a.h5", frames(2)), NOTHING_TYPED)
+    for other in (
+        write_cbf(tmp_path / "a.cbf", frames()[0]), write_nxmx(tmp_path / "b.h5", frames(2, (60, 50)), facts=False),
+        write_nxmx(tmp_path / "c.h5", frames(2, dtype="i4")),
+    ):  # fmt: skip
+        assert shown_in(tmp_path, one, files.read(other, NOTHING_TYPED)) is None
+    (tmp_path / "a.h5").unlink()
+    assert shown_in(tmp_path, one) is None
+
+
+def test_a_missing_data_file_leaves_its_row_empty(tmp_path: Path) -> None:
+    path = write_eiger(tmp_path, data := frames(6))
+    (tmp_path / "run_data_000001.h5").unlink()
+    samples = files.read(path, NOTHING_TYPED)
+    cxi = tmp_path / "p.cxi"
+    peaklists.write_cxi(peaks_of([0]), samples.table, cxi, shown=peaklists.links(samples.table, cxi))
+    with h5py.File(cxi) as file:
+        assert (file["/entry_1/data_1/data"][:] == [0 * data[0], *data[2:]]).all()
+
+
+def test_frames_of_uploads_and_archives_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    here, out = tmp_path / "data", tmp_path / "out"
+    places = {here: True, tmp_path / "tmp" / "lightbench-x1": False, out / ".unfinished" / "unpacked": False, out: True}
+    for folder, stays in places.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        table = files.read(write_nxmx(folder / "a.h5", frames(1)), NOTHING_TYPED).table
+        assert peaklists.stay(table, out) == stays, folder
+        assert not peaklists.stay(table, tmp_path / "tmp" / "lightbench-x2"), "the output goes too"
+        (folder / "a.h5").unlink()
+        assert not peaklists.stay(table, out)
+    assert not peaklists.stay(frame_table(2), out), "frames that were simulated and never written"
 
 
 def test_what_cannot_be_written_leaves_the_older_file(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def tab(browser: Browser, dots: tuple[Server, list[np.ndarray]]) -> Iterator[Ses
 @pytest.fixture
 def looking(tab: Session) -> Iterator[Session]:
     """The tab, looking at the whole first picture."""
-    tab.fill("Frame, of 4", 1)
+    tab.fill("Picture, of 4", 1)
     canvas = tab.page.locator(".plate canvas")
     expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 0")
     tab.press("Whole picture")
@@ -251,7 +251,7 @@ def test_keys_pressed_faster_than_pictures_come_all_count(looking: Session) -> N
         looking.page.keyboard.press(key)
     expect(canvas).to_have_attribute("aria-label", "Picture: dots/run/a.npy · 3")
     looking.settle()
-    field = looking.page.get_by_role("spinbutton", name="Frame, of", exact=False)
+    field = looking.page.get_by_role("spinbutton", name="Picture, of", exact=False)
     expect(field).to_have_value("4")
     field.fill("1")
     field.press("Enter")

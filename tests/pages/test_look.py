@@ -126,7 +126,7 @@ def desk(page: AppTest) -> Desk:
 
 def number_field(page: AppTest) -> NumberInput:
     """Where the number of a picture is typed."""
-    return next(field for field in page.number_input if field.label.startswith("Frame, of"))
+    return next(field for field in page.number_input if field.label.startswith("Picture, of"))
 
 
 def label_set(page: AppTest, name: str = "mine") -> Path:
@@ -296,6 +296,25 @@ def test_finders_are_compared_and_a_picked_frame_is_looked_at(
     (frames,) = [one.value for one in page.dataframe if "maxima: too many" in one.value]
     assert frames["frame"].iloc[0] == f"{FILE} · 3" and frames["maxima: too many"].tolist() == [4, 3, 2, 1]
     assert len(screen.marks["wanted"]) == 9 and len(screen.marks["maxima"]) == 10
+
+
+def test_every_finder_compared_has_its_marks_and_a_colour_of_its_own(page: AppTest, screen: Screen) -> None:
+    label_set(page, "right")
+    screen.do(page, kind="add", y=10.0, x=10.0)
+    mode(page, "Compare finders")
+    script = (Path(viewer.__file__).parent / "plate_paint.js").read_text(encoding="utf-8")
+    n_colours = script.split("MARKS = [")[1].split("]")[0].count("#")
+    for number in range(6):
+        desk(page).asked.append({"name": "maxima", "parameters": {"threshold": 90.0 + number}})
+    go(page.run(), "dots-look-compare-go", "dots-look-compare")
+    colours = [mark["colour"] for mark in screen.data["marks"]]
+    assert len(colours) == 6 == len(set(colours)) and max(colours) < n_colours
+    assert [*screen.marks] == ["wanted", *(f"{number}. maxima" for number in range(1, 6))]
+    assert "first 5 finders" in texts(page)
+    page.button(key="dots-look-compare-clear").click().run()
+    desk(page).asked += [{"name": "maxima", "parameters": {"threshold": 90.0 + number}} for number in range(3)]
+    go(page.run(), "dots-look-compare-go", "dots-look-compare")
+    assert len(screen.marks) == 4 and "first 5 finders" not in texts(page)
 
 
 def test_only_what_is_shown_is_gone_through(page: AppTest, screen: Screen) -> None:

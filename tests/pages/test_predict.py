@@ -111,6 +111,17 @@ def test_acquisition_goes_to_the_worker_and_the_command(open_page: Open, models)
     assert command.startswith("python -m lib predict toy --input ") and command.endswith("--set offset_v=0.5")
 
 
+def test_a_setting_beyond_its_bounds_is_told_and_nothing_is_predicted(open_page: Open, models):
+    page = open_page("predict")
+    page.file_uploader(key=UPLOAD).upload("one.npy", npy([2.0] * 8)).run()
+    page.number_input(key="toy-acquisition.offset_v").set_value(-30.0).run()
+    assert "offset_v = -30.0" in page.error[0].value.replace("\\", "")
+    assert "Mend the instrument settings" in texts(page)
+    assert page.button(key=GO).disabled and page.button(key=SAMPLE).disabled
+    page.number_input(key="toy-acquisition.offset_v").set_value(-3.0).run()
+    assert not page.error and not page.button(key=GO).disabled
+
+
 def test_model_of_the_address_is_chosen(open_page: Open, models):
     page = open_page("predict", run=models[1])
     assert page.selectbox(key="toy-predict-run").value == models[1]

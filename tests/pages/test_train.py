@@ -96,6 +96,14 @@ def test_estimate_comes_from_an_earlier_run_of_the_same_model(started: list[runs
     assert "No earlier run of this model" in texts(page)
 
 
+def test_a_training_of_a_few_samples_does_not_tell_how_long_one_takes(started: list[runs.Run]) -> None:
+    long = make_run("long", "done", model="weighted", batch_size=256)  # 5 epochs of 4 steps of 256 samples
+    make_run("tiny", "done", model="weighted", batch_size=2)
+    page = open_page("toy-train")
+    page.number_input(key=f"{KEY}.epochs").set_value(30).run()
+    assert f"per new sample, as in {long.name})" in texts(page)
+
+
 def test_estimate_counts_epochs_that_use_their_samples_again_for_less(
     started: list[runs.Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ two functions.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +25,8 @@ from lib.tasks.bragg.config import DRAWN, Acquisition, rectangle
 from lib.tasks.bragg.frames import Frame
 from lib.tasks.bragg.geometry import HC_EV_ANGSTROM, Geometry
 from lib.tasks.bragg.masks import MaskPlan, MaskSource
-from lib.tasks.bragg.series import Inside, Series
+from lib.tasks.bragg.series import LOST, Inside, Series
+from lib.words import from_plain, plain
 
 FORMATS = Phrase("HDF5 (NeXus, CXI, Cheetah), CBF, SMV, EDF or TIFF")
 OFFERING = 4  # files that are looked into for what they offer
@@ -43,7 +45,8 @@ def read(path: Path, acquisition: Acquisition, display_name: str = "") -> Sample
     """References to the frames of one file; a geometry or mask file that `acquisition` names lies in the same folder.
 
     One row per frame: `file`, `frame` (number in the file), `note`, `geometry` and `mask` (JSON), `path`, `dataset`, `index`,
-    `event` (SACLA's tag), `wavelength_angstrom`, `distance_mm`, `saturation_adu` (NaN where unknown). Raises InputError.
+    `event` (SACLA's tag), `told` (what is doubtful, see `told_of`), `wavelength_angstrom`, `distance_mm`, `saturation_adu` (NaN
+    where unknown). A data file of a run that is not here has one row, which cannot be read. Raises InputError.
     """
     return read_bundle([(path, display_name or path.name)], acquisition)
 
@@ -341,11 +344,11 @@ def _table(series: Series, name: str, geometry: Geometry, plan: MaskPlan, acquis
         "path": np.repeat([str(block.path.resolve()) for block in series.blocks], lengths),
         "dataset": np.repeat([block.dataset for block in series.blocks], lengths),
         "index": np.concatenate([block.index for block in series.blocks]).astype(np.int64),
-        "event": series.events or "",
+        "event": series.events or "", "told": [json.dumps(plain(text)) if text else "" for text in series.told] or "",
         "wavelength_angstrom": _column(acquisition.wavelength, facts.wavelength_angstrom, n),
         "distance_mm": _column(acquisition.distance_mm, facts.distance_mm, n), "saturation_adu": float(saturation),
     })  # fmt: skip
-    return Samples({}, table.astype(dict.fromkeys(("file", "note", "path", "dataset", "event"), "str")))
+    return Samples({}, table.astype(dict.fromkeys(("file", "note", "path", "dataset", "event", "told"), "str")))
 
 
 def _column(typed: float | None, found: float | np.ndarray, n: int) -> np.ndarray:
@@ -379,6 +382,8 @@ def frame_at(samples: Samples, row: int) -> Frame:
     if "frame" in samples.inputs:
         pixels = np.asarray(samples.inputs["frame"][row], np.float32)
         return Frame(pixels, np.asarray(samples.inputs["mask"][row], bool), geometry, name, number)
+    if int(about["index"]) == LOST:
+        raise InputError(name, told_of(about), hdf5.DAMAGED)
     path, plan = Path(str(about["path"])), _plan_from(str(about["mask"]))
     values = _pixels(path, str(about["dataset"]), int(about["index"]), name)
     if values.shape != geometry.shape:
@@ -394,6 +399,12 @@ def frame_at(samples: Samples, row: int) -> Frame:
     if values.dtype.kind == "f":
         np.nan_to_num(pixels, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     return Frame(pixels, mask, geometry, name, number)
+
+
+def told_of(about: pd.Series) -> str:
+    """What is wrong with the frame of a table row or doubtful about its number, "" for nothing; to be said in any language."""
+    text = str(about.get("told", ""))
+    return from_plain(json.loads(text)) if text else ""
 
 
 def geometry_at(samples: Samples, row: int) -> Geometry:
@@ -443,16 +454,20 @@ def _mask_of(plan: MaskPlan, plan_text: str, geometry_text: str, values: np.ndar
 
 
 def _check_sign(values: np.ndarray, name: str, number: int) -> None:
-    """Raises InputError on unsigned readings of which many lie just below the largest number, and many near 0.
+    """Raises InputError on unsigned readings of which most lie just below the largest number, or many, and many near 0.
 
-    A background around 0 looks like that when negative numbers were written without a sign; a full pixel reads the largest.
+    A background below or around 0 looks like that when negative numbers were written without a sign. A full pixel reads the
+    largest number; detectors mark gaps by that and bad pixels by the one below (-1 and -2 of Pilatus): neither is a reading.
     """
     if values.dtype.kind != "u" or values.dtype.itemsize < 2:
         return
     some, top = values[::7, ::7], int(np.iinfo(values.dtype).max)
     margin = top // 64
-    wrapped = float(np.mean((some > top - margin) & (some < top)))
-    if wrapped > 0.05 and float(np.mean(some < margin)) > 0.05:
+    some = some[some < top - 1]
+    if not some.size:
+        return
+    wrapped, low = float(np.mean(some > top - margin)), float(np.mean(some < margin))
+    if wrapped > 0.5 or (wrapped > 0.05 and low > 0.05):
         raise InputError(
             name, Phrase("has {share:.0%} of the pixels of frame {n} just below {top:,}, where negative numbers land that were "
                          "written without a sign", share=wrapped, n=number, top=top + 1),

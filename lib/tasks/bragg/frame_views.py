@@ -165,13 +165,19 @@ def overview(readings: pd.DataFrame, keep: pd.Series, say: Say = english) -> lis
     return [View(over_run[name][0], partial(_over_run, readings, keep, name, *over_run[name], say)) for name in there]
 
 
+def places_in_run(table: pd.DataFrame) -> np.ndarray:
+    """Where frames (`file`, `frame`) stand in figures over the run: at their number; those of several files one after another."""
+    return table["frame"].to_numpy(np.int64) if table["file"].nunique() == 1 else np.arange(len(table))
+
+
 def _over_run(readings: pd.DataFrame, keep: pd.Series, name: str, title: str, axis: str, say: Say) -> Panel:
-    fig = figures.figure(xaxis_title=say("row of the run"), yaxis_title=axis)
+    fig = figures.figure(xaxis_title=say("frame of the run"), yaxis_title=axis)
+    places = places_in_run(readings)
     for kept, colour, label in ((True, figures.ACCENT, say("kept")), (False, figures.GREY, say("dropped"))):
         rows = np.flatnonzero(keep.to_numpy(bool) == kept)
         if len(rows):
             fig.add_scattergl(
-                x=rows + 1, y=readings[name].to_numpy()[rows], customdata=rows, mode="markers", name=label,
+                x=places[rows], y=readings[name].to_numpy()[rows], customdata=rows, mode="markers", name=label,
                 marker={"color": colour, "size": 5},
             )  # fmt: skip
     return Panel(name, title, fig, say("Each point is a frame. Draw a box to pick frames."), wide=True)

@@ -28,7 +28,7 @@ MAX_CHUNK_BYTES = 2**30  # of one compressed piece: it is unpacked whole
 MAX_LISTED, MAX_SHOWN, MAX_DEPTH = 500, 8, 8
 MAX_VALUES = 10_000_000  # of a small dataset that is read whole, as a photon energy per frame
 
-_DAMAGED = Phrase("Copy it again from where it was recorded, or write it anew")
+DAMAGED = Phrase("Copy it again from where it was recorded, or write it anew")
 
 
 # --- open files -------------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _opened_now(path: Path, name: str) -> h5py.File:
                          whole=sizes.get("stored_eof", "?")),
             "Copy it again, or wait until it is written",
         )  # fmt: skip
-    raise InputError(name, "is a damaged HDF5 file: it cannot be opened", _DAMAGED)
+    raise InputError(name, "is a damaged HDF5 file: it cannot be opened", DAMAGED)
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def guarded(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(name, "does not fit into memory", "Write the file in pieces of one frame") from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(name, "is a damaged HDF5 file: part of it cannot be read", _DAMAGED) from error
+        raise InputError(name, "is a damaged HDF5 file: part of it cannot be read", DAMAGED) from error
 
 
 # --- following links --------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def follow(path: Path, inner: str, inside: Inside, name: str) -> Found | None:
             continue
         hops += 1
         if hops > MAX_HOPS:
-            raise InputError(name, Phrase("has links that lead in circles at {path!r}", path=inner), _DAMAGED)
+            raise InputError(name, Phrase("has links that lead in circles at {path!r}", path=inner), DAMAGED)
         if isinstance(link, h5py.ExternalLink):
             path = inside.find(link.filename, name, path.parent)
             at = file = opened(path, _called(name, path))
@@ -247,15 +247,19 @@ def _looks_like_images(shape: tuple[int, ...]) -> bool:
 # --- frames -----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Stack:
-    """Frames of one dataset, or of several that a virtual one is made of."""
+    """Frames of one dataset, or of several that a virtual one is made of.
+
+    `numbers` (n,) are their places among the `declared` frames, of which some may not be written.
+    """
 
     shape: tuple[int, int]
     dtype: np.dtype
     blocks: tuple[Block, ...]
-    missing: int = 0  # frames declared but not written
+    numbers: np.ndarray
+    declared: int
 
     def __len__(self) -> int:
-        return sum(len(block.index) for block in self.blocks)
+        return len(self.numbers)
 
 
 def stack(found: Found, inside: Inside, name: str) -> Stack:
@@ -289,7 +293,13 @@ def stack(found: Found, inside: Inside, name: str) -> Stack:
                          n=count, height=frame[0], width=frame[1], path=found.inner),
             "Copy it again, or wait until it is recorded",
         )  # fmt: skip
-    return Stack(frame, data.dtype, (Block(found.path, found.inner, written),), len(index) - len(written))
+    return Stack(frame, data.dtype, (Block(found.path, found.inner, written),), np.maximum(written, 0), len(index))
+
+
+def declared_frames(found: Found) -> int | None:
+    """How many frames a dataset says it has, whether they can be read or not; None where it has another shape."""
+    layout = _layout(tuple(found.thing.shape or ()))
+    return None if layout is None else layout[0]
 
 
 def _layout(shape: tuple[int, ...]) -> tuple[int, tuple[int, int]] | None:
@@ -338,12 +348,12 @@ def _virtual(found: Found, frame: tuple[int, int], inside: Inside, name: str) ->
             raise _pieced(name, found.inner)
         (block,) = inner.blocks
         chosen = block.index if part.thing.ndim == 2 else block.index[(block.index >= first) & (block.index <= last)]
-        pieces.append((start, Block(block.path, block.dataset, chosen)))
-    blocks = tuple(block for _, block in sorted(pieces, key=lambda piece: piece[0]) if len(block.index))
-    if not blocks:
-        raise InputError(name, Phrase("has no frame behind dataset {path!r}", path=found.inner), _DAMAGED)
-    present = sum(len(block.index) for block in blocks)
-    return Stack(frame, found.thing.dtype, blocks, max(0, found.thing.shape[0] - present))
+        pieces.append((start + np.maximum(chosen, 0) - first, Block(block.path, block.dataset, chosen)))
+    pieces = sorted(((numbers, block) for numbers, block in pieces if len(numbers)), key=lambda piece: int(piece[0][0]))
+    if not pieces:
+        raise InputError(name, Phrase("has no frame behind dataset {path!r}", path=found.inner), DAMAGED)
+    numbers = np.concatenate([numbers for numbers, _ in pieces])
+    return Stack(frame, found.thing.dtype, tuple(block for _, block in pieces), numbers, int(found.thing.shape[0]))
 
 
 def _whole_frames(space: h5py.h5s.SpaceID, shape: tuple[int, ...], name: str, inner: str) -> tuple[int, int]:
@@ -376,7 +386,7 @@ def read_frame(path: Path, inner: str, index: int, name: str) -> np.ndarray:
     try:
         values = np.asarray(data[...] if index < 0 else data[index])
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(name, Phrase("has a damaged frame {n}: it cannot be unpacked", n=max(index, 0)), _DAMAGED) from error
+        raise InputError(name, Phrase("has a damaged frame {n}: it cannot be unpacked", n=max(index, 0)), DAMAGED) from error
     return values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
 
 

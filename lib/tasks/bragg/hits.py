@@ -18,7 +18,7 @@ from lib.disk import written_whole
 from lib.task import InputError, Samples
 from lib.tasks.bragg import files, peaklists, score, summary
 from lib.tasks.bragg.frames import Frame
-from lib.words import Say, english
+from lib.words import Say, english, spoken
 
 MOST_THREADS = 8  # frames in memory at the same time
 FEWEST_PEAKS = 3.0  # expected peaks of a hit, of a model that no number was chosen for yet
@@ -58,7 +58,10 @@ def parts(samples: Samples, tell: Callable[[str], str] = str) -> Samples:
 def whole(
     judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any], say: Say = english
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row per frame (`file, frame, n_peaks, is_hit, in_domain, note`), and its peaks."""
+    """One row per frame (`file, frame, n_peaks, is_hit, in_domain, note`), and its peaks.
+
+    Of a frame that could not be read, `note` says why and the other columns are empty.
+    """
     rows = judged.assign(likely=score.likely(judged["score"])).groupby("of", sort=True)
     frames = rows.agg(
         n_peaks=("is_peak", "sum"), expected=("likely", "sum"), note=("note", "first"), noise=("noise", "first"),
@@ -66,14 +69,16 @@ def whole(
     ).reindex(range(len(samples)))  # fmt: skip
     bad = frames["note"].astype(str).str.startswith("error")
     strange = [_strange(frames.loc[row], facts, say) for row in frames.index]
+    doubts = [files.told_of(about) for _, about in samples.table.iterrows()] if "told" in samples.table else [""] * len(samples)
+    further = [["", ""] if unread else [spoken(doubt, say), why] for unread, doubt, why in zip(bad, doubts, strange, strict=True)]
     table = pd.DataFrame(
         {
             "file": samples.table["file"].to_numpy(),
             "frame": samples.table["frame"].to_numpy(),
-            "n_peaks": frames["n_peaks"].astype("Int64").mask(bad).to_numpy(),
-            "is_hit": (frames["expected"] >= float(facts.get("hit_peaks", FEWEST_PEAKS))).astype("boolean").mask(bad).to_numpy(),
-            "in_domain": pd.array([not why for why in strange], "boolean").to_numpy(),
-            "note": ["; ".join(filter(None, [str(note), why])) for note, why in zip(frames["note"], strange, strict=True)],
+            "n_peaks": frames["n_peaks"].astype("Int64").mask(bad).array,  # as an array of NumPy they would become decimals
+            "is_hit": (frames["expected"] >= float(facts.get("hit_peaks", FEWEST_PEAKS))).astype("boolean").mask(bad).array,
+            "in_domain": pd.Series([not why for why in strange], dtype="boolean").mask(bad).array,
+            "note": ["; ".join(filter(None, [str(note), *more])) for note, more in zip(frames["note"], further, strict=True)],
         }
     )
     peaks = judged[judged["is_peak"]].drop(columns=["noise", "per_mpx", "note", "is_peak", "wanted"]).reset_index(drop=True)
@@ -133,18 +138,29 @@ def _range(values: np.ndarray) -> list[float]:
 
 
 def write_prediction(table: pd.DataFrame, judged: pd.DataFrame, samples: Samples, folder: Path) -> list[Path]:
-    """peaks.csv, peaks.cxi, hits.lst and summary.json of a prediction, each whole or not at all."""
+    """peaks.csv, peaks.cxi, hits.lst and summary.json of a prediction, each whole or not at all.
+
+    Where the frames lie in HDF5 files that stay, peaks.cxi shows them, and peaks.lst has its rows that are hits.
+    """
     frames = samples.table
     hits = table["is_hit"].fillna(False).to_numpy(bool)
     told = summary.summarise(judged, frames)
-    counts = {"n_frames": len(frames), "n_hits": int(hits.sum()), "n_peaks": len(judged)}
+    n_unread = int(table["n_peaks"].isna().sum())
+    counts = {"n_frames": len(frames), "n_unread": n_unread, "n_hits": int(hits.sum()), "n_peaks": len(judged)}
     per_shell = told.resolution.to_dict("records")
-    text = json.dumps({**counts, "hit_rate": counts["n_hits"] / max(1, len(frames)), "resolution": per_shell}, indent=2)
+    hit_rate = counts["n_hits"] / max(1, len(frames) - n_unread)
+    shown = peaklists.links(frames, folder / "peaks.cxi") if peaklists.stay(frames, folder) else None
+    told_of = {**counts, "hit_rate": hit_rate, "frames_linked": shown is not None, "resolution": per_shell}
     with written_whole(folder / "summary.json") as draft:
-        draft.write_text(text, encoding="utf-8")
-    return [
+        draft.write_text(json.dumps(told_of, indent=2), encoding="utf-8")
+    written = [
         peaklists.write_csv(judged, folder / "peaks.csv"),
-        peaklists.write_cxi(judged, frames, folder / "peaks.cxi"),
+        peaklists.write_cxi(judged, frames, folder / "peaks.cxi", shown=shown),
         peaklists.write_hits(frames, hits, folder / "hits.lst"),
         folder / "summary.json",
     ]
+    rows = folder / "peaks.lst"
+    if shown is None:
+        rows.unlink(missing_ok=True)  # of a prediction before, whose peaks.cxi was another
+        return written
+    return [*written, peaklists.write_rows(hits, folder / "peaks.cxi", rows)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from lib.task import InputError, Phrase
 from lib.tasks.bragg import hdf5
 from lib.tasks.bragg.geometry import HC_EV_ANGSTROM
 from lib.tasks.bragg.masks import ONE_IS_GOOD, ZERO_IS_GOOD, MaskSource, check_shape
+from lib.tasks.bragg.pieces import Piece, in_order
 from lib.tasks.bragg.series import Block, Facts, Inside, Series
 
 PLACES = (
@@ -54,47 +55,50 @@ class Source:
 def read(source: Source, wanted: str = "") -> Series:
     """The frames of an HDF5 file; `wanted` is where they are, with % for a part that changes from frame to frame.
 
-    Raises InputError, which lists what is there where no frames are found.
+    A frame keeps the number it has in the whole run where part of that cannot be read. Raises InputError, which lists what is
+    there where no frames are found.
     """
-    stacks, events, remarks = _stacks(source, wanted)
+    pieces, remarks = _pieces(source, wanted)
+    stacks = [piece.stack for piece in pieces if piece.stack is not None]
     shape, dtype = stacks[0].shape, stacks[0].dtype
     fitting = [stack for stack in stacks if stack.shape == shape]
     if len(fitting) < len(stacks):
         remarks.append(Phrase("{n} datasets with frames of another size were left out", n=len(stacks) - len(fitting)))
-    missing = sum(stack.missing for stack in fitting)
+    missing = sum(stack.declared - len(stack) for stack in fitting)
     if missing:
         remarks.append(Phrase("{n} declared frames are not written and were left out", n=missing))
-    blocks = tuple(block for stack in fitting for block in stack.blocks)
-    n = sum(len(block.index) for block in blocks)
-    numbers = blocks[0].index if len(blocks) == 1 and n > 1 else np.arange(n)
-    masks = tuple(_mask(source, blocks, shape, n + missing))
-    low, high = _marks(dtype, blocks[0].dataset)
-    known = facts(source, numbers, n + missing, events)
-    return Series(shape, blocks, known, masks, low, high, tuple(remarks), tuple(events), numbers)
+    rows = in_order(pieces, shape, source.path)
+    numbers, events = np.array(rows.numbers), tuple(rows.events) if any(rows.events) else ()
+    masks = tuple(_mask(source, rows.blocks, shape, rows.declared))
+    low, high = _marks(dtype, fitting[0].blocks[0].dataset)
+    return Series(
+        shape, tuple(rows.blocks), facts(source, numbers, rows.declared, events), masks, low, high, (*remarks, *rows.doubts),
+        events, numbers, tuple(rows.told) if any(rows.told) else (),
+    )  # fmt: skip
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------
-def _stacks(source: Source, wanted: str) -> tuple[list[hdf5.Stack], list[str], list[str]]:
-    """Frames, the names of their groups where each has one, and remarks."""
+def _pieces(source: Source, wanted: str) -> tuple[list[Piece], list[str]]:
+    """The datasets of frames, at least one of which can be read, and remarks."""
     remarks: list[str] = []
     if wanted:
-        return (*_wanted(source, wanted, remarks), remarks)
+        return _wanted(source, wanted, remarks), remarks
     for place in PLACES:
         if (found := source.dataset(place)) is not None:
-            return [hdf5.stack(found, source.inside, source.name)], [], remarks
+            return _whole(source, found), remarks
         if (numbered := _numbered(source, place.rpartition("/")[0], remarks)) is not None:
-            return numbered, [], remarks
+            return numbered, remarks
     tags = [key for key in hdf5.keys(source.path, "/", source.inside, source.name) if TAG.fullmatch(key)]
     if tags:
-        return (*_events(source, "/%/data", tags, remarks), remarks)
+        return _events(source, "/%/data", tags, remarks), remarks
     only = hdf5.image_datasets(source.path, source.name)
     if len(only) == 1 and (found := source.dataset(only[0])) is not None:
         remarks.append(Phrase("frames were taken from {path}, the only dataset that holds images", path=only[0]))
-        return [hdf5.stack(found, source.inside, source.name)], [], remarks
+        return _whole(source, found), remarks
     raise _no_frames(source, Phrase("has no frames in the usual places ({places})", places=", ".join(PLACES[:3])))
 
 
-def _wanted(source: Source, wanted: str, remarks: list[str]) -> tuple[list[hdf5.Stack], list[str]]:
+def _wanted(source: Source, wanted: str, remarks: list[str]) -> list[Piece]:
     """Frames at a path that was named."""
     if "%" in wanted:
         before, after = wanted.split("%", 1)
@@ -104,9 +108,9 @@ def _wanted(source: Source, wanted: str, remarks: list[str]) -> tuple[list[hdf5.
             raise _no_frames(source, Phrase("has no dataset {path!r}", path=wanted))
         return _events(source, wanted if wanted.startswith("/") else f"/{wanted}", groups, remarks)
     if (found := source.dataset(wanted)) is not None:
-        return [hdf5.stack(found, source.inside, source.name)], []
+        return _whole(source, found)
     if (numbered := _numbered(source, wanted, remarks)) is not None:
-        return numbered, []
+        return numbered
     raise _no_frames(source, Phrase("has no dataset {path!r}", path=wanted))
 
 
@@ -117,50 +121,59 @@ def _no_frames(source: Source, problem: str) -> InputError:
     )  # fmt: skip
 
 
-def _numbered(source: Source, group: str, remarks: list[str]) -> list[hdf5.Stack] | None:
-    """Frames behind data_000001, data_000002, …; None where there are none. What cannot be opened is told and left out.
+def _whole(source: Source, found: hdf5.Found) -> list[Piece]:
+    """A run in one dataset. Raises InputError where it cannot be read."""
+    stack = hdf5.stack(found, source.inside, source.name)
+    return [Piece(found.inner, found.inner, stack, declared=stack.declared)]
+
+
+def _piece(source: Source, inner: str, name: str) -> Piece:
+    """One of the datasets of a run, whether it can be read or not."""
+    piece = Piece(name, inner)
+    try:
+        found = source.dataset(inner)
+        if found is None:
+            raise InputError(source.name, Phrase("has no dataset {path!r}", path=inner), hdf5.DAMAGED)
+        image = np.ravel(found.thing.attrs.get("image_nr_low", []))  # of its first frame, as DECTRIS writes it
+        known = int(image[0]) if image.dtype.kind in "iu" and image.size else None
+        piece = replace(piece, declared=hdf5.declared_frames(found), first_image=known)
+        return replace(piece, stack=hdf5.stack(found, source.inside, source.name))
+    except InputError as error:
+        return replace(piece, error=error)
+
+
+def _numbered(source: Source, group: str, remarks: list[str]) -> list[Piece] | None:
+    """Frames behind data_000001, data_000002, …; None where there are none. What cannot be opened is told.
 
     Raises InputError where none of them can be opened.
     """
     found = hdf5.follow(source.path, group, source.inside, source.name)
     names = sorted(key for key in found.thing if NUMBERED.fullmatch(key)) if found is not None and found.is_group else []
-    stacks: list[hdf5.Stack] = []
-    refused: list[InputError] = []
-    for key in names:
-        try:
-            data = source.dataset(f"{group}/{key}")
-            if data is not None:
-                stacks.append(hdf5.stack(data, source.inside, source.name))
-        except InputError as error:
-            refused.append(error)
-            remarks.append(Phrase("{key} was left out: {why}", key=key, why=error.problem))
-    if refused and not stacks:
-        raise refused[0]
-    return stacks or None
+    pieces = [_piece(source, f"{group}/{key}", key) for key in names]
+    remarks += [piece.left_out() for piece in pieces if piece.error is not None]
+    if pieces and all(piece.stack is None for piece in pieces):
+        raise next(piece.error for piece in pieces if piece.error is not None)
+    return pieces or None
 
 
-def _events(source: Source, place: str, groups: Sequence[str], remarks: list[str]) -> tuple[list[hdf5.Stack], list[str]]:
-    """One frame from each group, `%` in `place` standing for its name; the name of each frame's group too."""
-    stacks: list[hdf5.Stack] = []
-    kept: list[str] = []
-    refused: list[InputError] = []
-    for group in groups:
-        try:
-            data = source.dataset(place.replace("%", group, 1))
-            if data is None:
-                continue
-            stack = hdf5.stack(data, source.inside, source.name)
-        except InputError as error:
-            refused.append(error)
-            continue
-        if not stacks or stack.shape == stacks[0].shape:
-            kept += [group] * len(stack)
-        stacks.append(stack)
-    if not stacks:
+def _events(source: Source, place: str, groups: Sequence[str], remarks: list[str]) -> list[Piece]:
+    """One frame from each group, `%` in `place` standing for its name; a group without that dataset is none of the run's."""
+    there = [group for group in groups if not _is_missing(source, place.replace("%", group, 1))]
+    pieces = [replace(_piece(source, place.replace("%", group, 1), group), event=group) for group in there]
+    pieces = [replace(piece, declared=piece.declared or 1) for piece in pieces]
+    refused = [piece.error for piece in pieces if piece.error is not None]
+    if len(refused) == len(pieces):
         raise refused[0] if refused else _no_frames(source, Phrase("has no dataset {path!r}", path=place))
     if refused:
         remarks.append(Phrase("{n} frames were left out: {why}", n=len(refused), why=refused[0].problem))
-    return stacks, kept
+    return pieces
+
+
+def _is_missing(source: Source, inner: str) -> bool:
+    try:
+        return source.dataset(inner) is None
+    except InputError:  # it is there, and cannot be read
+        return False
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -269,7 +282,8 @@ def _wavelength(source: Source, numbers: np.ndarray, declared: int, events: Sequ
     energies = next((e for place, unit in places if (e := source.numbers([place], "ev", unit)) is not None), None)
     if energies is None and events:
         each = [source.number([f"/{event}/photon_energy_ev"], "ev", "ev") for event in events]
-        energies = np.array([np.nan if energy is None else energy for energy in each])
+        known = np.array([np.nan if energy is None else energy for energy in each])
+        return HC_EV_ANGSTROM / np.where(known > 0, known, np.nan)
     if energies is None:
         return np.nan
     return per_frame(HC_EV_ANGSTROM / np.where(energies > 0, energies, np.nan), numbers, declared)

@@ -7,6 +7,7 @@ centre is a whole number) where in it. CXI keeps x = fast scan in the same conve
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -17,7 +18,7 @@ from lib.disk import written_whole
 from lib.task import InputError, Phrase
 from lib.tasks.bragg import hdf5
 from lib.tasks.bragg.geometry import Geometry
-from lib.tasks.bragg.series import Inside
+from lib.tasks.bragg.series import LOST, Inside
 
 CSV_COLUMNS = ("file", "frame", "y_px", "x_px", "intensity", "snr", "n_pixels", "score", "resolution_angstrom")
 MAX_VALUES = 10**9
@@ -25,6 +26,7 @@ BLOCK_ROWS = 4096
 MAX_PEAKS = 2048  # of a frame in CXI, as CrystFEL and Cheetah hold
 RESULTS = "/entry_1/result_1"
 FRAMES = "/entry_1/data_1/data"
+PASSING = "lightbench-"  # how folders of uploads and archives begin, in the system's place for such
 _CXI = {  # our column: dataset, type; the last three are OM's
     "x_px": ("peakXPosRaw", "f4"), "y_px": ("peakYPosRaw", "f4"), "intensity": ("peakTotalIntensity", "f4"),
     "n_pixels": ("peakNPixels", "f4"), "max_value": ("peakMaximumValue", "f4"), "snr": ("peakSNR", "f4"),
@@ -79,13 +81,23 @@ def write_hits(frames: pd.DataFrame, hits: np.ndarray, path: Path) -> Path:
     return path
 
 
+def write_rows(hits: np.ndarray, cxi: Path, path: Path) -> Path:
+    """Write the list of hits as rows of a CXI file that shows its frames, for CrystFEL: `NAME //ROW`, whole or not at all.
+
+    `hits` is bool (n,), one value per frame. Raises InputError.
+    """
+    with written_whole(path) as draft:
+        draft.write_text("".join(f"{cxi.name} //{row}\n" for row in np.flatnonzero(hits)), encoding="utf-8")
+    return path
+
+
 # --- CXI --------------------------------------------------------------------------------------------------------------
-def write_cxi(peaks: pd.DataFrame, frames: pd.DataFrame, path: Path, *, link_frames: bool = False) -> Path:
+def write_cxi(peaks: pd.DataFrame, frames: pd.DataFrame, path: Path, *, shown: h5py.VirtualLayout | None = None) -> Path:
     """Write the peaks of frames, in the order of `frames` (the table of Samples), as CXI; whole or not at all.
 
     `/entry_1/result_1/nPeaks` (n,) and `peakXPosRaw`, `peakYPosRaw`, `peakTotalIntensity` and OM's columns (n, most peaks).
-    CXI holds 2048 peaks of a frame: of more, the strongest are kept. `link_frames` adds `/entry_1/data_1/data`, which shows
-    the frames where they lie without copying them, so that CrystFEL takes the file as it is. Raises InputError.
+    CXI holds 2048 peaks of a frame: of more, the strongest are kept. `shown`, as `links` makes it, adds `/entry_1/data_1/data`:
+    CrystFEL reads frames and peaks from one file. Raises InputError.
     """
     missing = [column for column in (*_NEEDED, "file", "frame") if column not in peaks]
     if missing:
@@ -103,8 +115,8 @@ def write_cxi(peaks: pd.DataFrame, frames: pd.DataFrame, path: Path, *, link_fra
                 _fill(data, peaks[column].to_numpy(float)[kept], place[kept], slot[kept])
         names = np.array([f"{file_} //{frame}".encode() for file_, frame in zip(frames["file"], frames["frame"])], dtype=object)
         results.create_dataset("frame", data=names, dtype=h5py.string_dtype())
-        if link_frames:
-            _link(file, frames, path)
+        if shown is not None:
+            file.create_virtual_dataset(FRAMES, shown)
     return path
 
 
@@ -138,27 +150,53 @@ def _slots(peaks: pd.DataFrame, frames: pd.DataFrame, name: str) -> tuple[np.nda
     return row, slot
 
 
-def _link(file: h5py.File, frames: pd.DataFrame, target: Path) -> None:
-    """Show frames of HDF5 stacks where they lie; paths are kept relative to the new file's folder."""
-    if "path" not in frames or (frames["dataset"] == "").any():
-        raise InputError(target.name, "can only show frames that lie in HDF5 files", "Write the peak list without the frames")
-    shapes = {Geometry.from_json(str(text)).shape for text in frames["geometry"].unique()}
-    if len(shapes) != 1:
-        raise InputError(target.name, "can only show frames of one size", "Write one list for each detector")
-    (shape,) = shapes
-    run = (frames[["path", "dataset"]] != frames[["path", "dataset"]].shift()).any(axis=1) | (frames["index"].diff() != 1)
+def stay(frames: pd.DataFrame, folder: Path) -> bool:
+    """Whether the files of frames will be there as long as what is written into `folder`.
+
+    Uploads, what was in an archive, and what a page writes for a download lie in folders that are removed again.
+    """
+    passing, folder = Path(tempfile.gettempdir()).resolve(), folder.resolve()
+
+    def goes(path: Path) -> bool:
+        if path.is_relative_to(passing) and path.relative_to(passing).as_posix().startswith(PASSING):
+            return True
+        return path.is_relative_to(folder) and any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    files = [Path(str(path)) for path in frames["path"].unique()] if "path" in frames else []
+    return bool(files) and not goes(folder) and all(path.is_file() and not goes(path) for path in files)
+
+
+def links(frames: pd.DataFrame, target: Path) -> h5py.VirtualLayout | None:
+    """Frames (the table of Samples) as one dataset (n, H, W) that shows them where they lie, for `write_cxi` to `target`.
+
+    Paths are kept relative to the new file's folder; neighbours in one dataset are one source. A row that stands for a missing
+    data file stays empty. None where a frame is no HDF5, has changed, or is of another size or number type than the others.
+    """
+    here = frames.reset_index(drop=True)
+    run = (here[["path", "dataset"]] != here[["path", "dataset"]].shift()).any(axis=1) | (here["index"].diff() != 1)
     layout: h5py.VirtualLayout | None = None
-    for _, part in frames.reset_index(drop=True).groupby(run.to_numpy().cumsum()):
-        where, dataset, first, start = part["path"].iloc[0], part["dataset"].iloc[0], int(part["index"].iloc[0]), part.index[0]
-        other = hdf5.opened(Path(where), target.name)[dataset]
-        declared, dtype = other.shape, other.dtype
-        if declared[-2:] != shape:
-            raise InputError(target.name, "can only show frames of one size", "Write the peak list without the frames")
-        layout = layout or h5py.VirtualLayout((len(frames), *shape), dtype)
-        source = h5py.VirtualSource(os.path.relpath(where, target.parent.resolve()), dataset, declared, dtype)
+    for _, part in here[here["index"] != LOST].groupby(run.cumsum()):
+        path, dataset = Path(part["path"].iloc[0]), str(part["dataset"].iloc[0])
+        try:
+            found = hdf5.dataset(path, dataset, Inside(path.parent), target.name) if dataset else None
+        except InputError:
+            return None
+        if found is None:
+            return None
+        declared, dtype, start, first = found.thing.shape, found.thing.dtype, part.index[0], int(part["index"].iloc[0])
+        layout = layout or h5py.VirtualLayout((len(here), *declared[-2:]), dtype)
+        if declared[-2:] != layout.shape[1:] or dtype != layout.dtype or len(declared) > 3:
+            return None
+        source = h5py.VirtualSource(_seen_from(target.parent, path), dataset, declared, dtype)
         layout[start : start + len(part)] = source[first : first + len(part)] if first >= 0 else source
-    if layout is not None:
-        file.create_virtual_dataset(FRAMES, layout)
+    return layout
+
+
+def _seen_from(folder: Path, path: Path) -> str:
+    try:
+        return os.path.relpath(path, folder.resolve())
+    except ValueError:  # another drive of Windows
+        return str(path)
 
 
 def read_cxi(path: Path, name: str = "") -> pd.DataFrame:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from lib import figures
 from lib.task import InputError, Panel, Samples
 from lib.tasks.bragg import files
-from lib.tasks.bragg.frame_views import frame_figure
+from lib.tasks.bragg.frame_views import frame_figure, places_in_run
 from lib.words import Say, english
 
 MOST_FRAMES = 3  # that are shown, those with the most peaks first
@@ -67,12 +67,12 @@ def _frames(table: pd.DataFrame, samples: Samples, judged: pd.DataFrame, say: Sa
 
 def _over_run(table: pd.DataFrame, say: Say) -> go.Figure:
     fig = figures.figure(xaxis_title=say("frame of the run"), yaxis_title=say("peaks"))
-    hit = table["is_hit"].fillna(False).astype(bool).to_numpy()
+    hit, places = table["is_hit"].fillna(False).astype(bool).to_numpy(), places_in_run(table)
     for kind, colour, name in ((True, figures.ORANGE, say("hit")), (False, figures.GREY, say("no hit"))):
         rows = np.flatnonzero((hit == kind) & table["n_peaks"].notna().to_numpy())
         if len(rows):
             n = table["n_peaks"].to_numpy()[rows].astype(float)
-            fig.add_scattergl(x=rows, y=n, mode="markers", name=name, marker={"color": colour, "size": 5})
+            fig.add_scattergl(x=places[rows], y=n, mode="markers", name=name, marker={"color": colour, "size": 5})
     return fig
 
 

@@ -14,6 +14,7 @@ from lib.tasks.bragg.masks import MaskSource
 MIN_SIDE_PX = 8  # smaller frames have no room for a peak and its background
 MAX_FRAME_PX = 2**26  # 8192², the largest detector in use; checked before anything is read
 MAX_FRAMES = 10_000_000
+LOST = -2  # index of a frame that stands for a dataset that should be there and is not
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Block:
-    """Frames `index` (k,) of one dataset of one file; -1 where the dataset is a single frame. Images have no dataset."""
+    """Frames `index` (k,) of one dataset of one file; -1 where the dataset is a single frame. Images have no dataset.
+
+    LOST instead of an index stands for a dataset that cannot be read: one row says why its frames are not here.
+    """
 
     path: Path
     dataset: str
@@ -85,6 +89,7 @@ class Series:
     remarks: tuple[str, ...] = ()
     events: tuple[str, ...] = ()  # as CrystFEL names frames that have a group each
     numbers: np.ndarray | None = None  # of the frames in their file; counted from 0 where it is None
+    told: tuple[str, ...] = ()  # of each frame what is wrong with it or doubtful, "" for nothing; empty where none has anything
 
     def __len__(self) -> int:
         return sum(len(block.index) for block in self.blocks)
