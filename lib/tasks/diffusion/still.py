@@ -11,11 +11,11 @@ import torch
 from lib.task import Samples
 from lib.tasks.diffusion import estimators
 from lib.tasks.diffusion.arrays import network_inputs
-from lib.tasks.diffusion.config import CLIP_FRAMES, Acquisition
+from lib.tasks.diffusion.config import CLIP_FRAMES, Acquisition, Training
+from lib.tasks.diffusion.domain import ranges_of
 from lib.tasks.diffusion.features import localisation_variance
 from lib.tasks.diffusion.frontend import Spots, read_spots
 
-SIGMA_PX = (0.7, 2.0)  # of a spot that the training knows: what is narrower is a pixel, what is wider is no molecule
 SLOW_PX2 = 0.3  # px²/frame: adds at most 0.1 px² to the spot's variance, which is taken off again
 CLIPS, SPREAD = 5, 0.2  # so many clips must agree, to this median relative deviation of their variances
 VISIBLE = 4.0  # matched-filter signal-to-noise ratio of a frame that counts
@@ -40,7 +40,8 @@ def learn(samples: Samples, acquisition: Acquisition) -> tuple[Acquisition, str]
     d = estimators.mle(centre[..., 0], centre[..., 1], blur, noise)[0]
     clear, alone = seen > CLIP_FRAMES // 2, variance - 2 * blur * d - 1 / 12
     still = alone[clear & (d < SLOW_PX2)]
-    still = still[(still > SIGMA_PX[0] ** 2) & (still < SIGMA_PX[1] ** 2)]
+    narrowest, widest = ranges_of(Training())["sigma_px"]  # what is narrower is a pixel, what is wider is no molecule
+    still = still[(still > narrowest**2) & (still < widest**2)]
     if len(still) < CLIPS or np.median(np.abs(still / np.median(still) - 1)) > SPREAD:
         return acquisition, ""
     if _others(alone, blur * d, clear & (d >= SLOW_PX2), float(np.median(still))):
