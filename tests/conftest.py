@@ -20,6 +20,12 @@ settings.register_profile("same", derandomize=True)  # the same examples everywh
 settings.load_profile("same")
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages wait for what they ask of a worker, however slow the machine: a browser would look again, AppTest does not."""
+    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 120.0)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty LIGHTBENCH_HOME, for this process and those it starts; here no shipped model is seen either."""

@@ -23,13 +23,12 @@ from lib.ui.context import WorkerLike, show_error
 from lib.ui.files import private_folder
 from lib.ui.plate import Edit, Neighbour, Sheet, Shown, Tool, Turn
 from lib.ui.words import t
-from lib.ui.work import Work, awaited, start
+from lib.ui.work import Work, at_once, awaited, start
 
 SHEETS_KEPT = 6
 SLOTS = 3  # in the browser: the frame that is looked at, the next one, the one before
 WHOLE_SLOT = SLOTS  # and one for a picture of the whole run
 AHEAD_BYTES = 40_000_000  # larger pictures are not sent to the browser before they are asked for
-AT_ONCE_S = 1.5  # a search that ends within this time needs no progress bar
 
 
 @dataclass(frozen=True)
@@ -173,15 +172,15 @@ class Desk:
 
     def marks(self, asked: Mapping[str, Any]) -> pd.DataFrame:
         """What a finder marks in the picture that is looked at; asked for once. Raises InputError."""
-        found = self.search(asked, math.inf)
+        found = self.search(asked, awaited)
         assert found is not None
         return found
 
-    def search(self, asked: Mapping[str, Any], patience_s: float = AT_ONCE_S) -> pd.DataFrame | None:
-        """`marks`, or None while finding takes longer than so many seconds. Raises InputError, until `search_again`."""
+    def search(self, asked: Mapping[str, Any], wait: Callable[[Work], dict[str, Any] | None] = at_once) -> pd.DataFrame | None:
+        """`marks`, or None while finding takes longer than `wait` allows. Raises InputError, until `search_again`."""
         key = (self.row, json.dumps(dict(asked), sort_keys=True))
         if key not in self.found:
-            value = awaited(self.searching(asked), patience_s)
+            value = wait(self.searching(asked))
             if value is None:
                 return None
             if value["failures"]:

@@ -8,7 +8,7 @@ from lib.task import Choices, InputError, Task
 from lib.ui.context import WorkerLike
 from lib.ui.files import Chosen
 from lib.ui.words import t
-from lib.ui.work import AT_ONCE_S, Work, show_work, start
+from lib.ui.work import Work, show_work, soon, start
 
 
 def offered(task: Task, worker: WorkerLike, chosen: Chosen | None, key: str) -> Choices:
@@ -25,7 +25,7 @@ def offered(task: Task, worker: WorkerLike, chosen: Chosen | None, key: str) -> 
         payload = {"task": task.name, "files": source.payload(), "language": task.language}
         work = start(worker, "choices", payload, t("looking at {files}", files=source.label))
         held = st.session_state[key] = (chosen.identity, work)
-        work.ended.wait(AT_ONCE_S)
+        soon(work)
     work = held[1]
     if not work.ended.is_set():
         show_work(work, key)

@@ -61,8 +61,13 @@ def begin(key: str, worker: WorkerLike, op: str, payload: Mapping[str, Any], lab
     The session has the work before anything waits for it: whoever leaves the page at once finds it when they are back.
     """
     work = st.session_state[key] = start(worker, op, payload, label, parts=parts)
-    if not work.ended.wait(AT_ONCE_S):
+    if not soon(work):
         st.rerun()
+
+
+def soon(work: Work) -> bool:
+    """Whether the work ends before anybody would miss a progress bar; waits for it that long."""
+    return work.ended.wait(AT_ONCE_S)
 
 
 def busy(key: str) -> bool:
@@ -129,6 +134,11 @@ def awaited(work: Work, patience_s: float = math.inf) -> dict[str, Any] | None:
     if work.error is not None:
         raise work.error
     return work.value
+
+
+def at_once(work: Work) -> dict[str, Any] | None:
+    """`awaited`, where one that takes longer is shown with a progress bar."""
+    return awaited(work, AT_ONCE_S)
 
 
 def rest(seconds: float) -> None:

@@ -396,6 +396,7 @@ def test_a_search_that_fails_is_told_and_begun_again_only_when_asked(
 def test_a_long_search_shows_the_picture_meanwhile_and_can_be_stopped(
     page: AppTest, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 0)
     waiting, request = threading.Event(), Here.request
 
     def slow(self: Here, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:

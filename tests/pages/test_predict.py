@@ -267,6 +267,7 @@ def test_unexpected_failure_of_a_request_is_a_sentence():
 
 
 def test_running_prediction_blocks_the_button_and_can_be_cancelled(open_page: Open, models, monkeypatch):
+    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 0)
     gate = threading.Event()
     answer = FakeWorker._predict
     monkeypatch.setattr(FakeWorker, "_predict", lambda self, payload: gate.wait(20) and answer(self, payload))
