@@ -22,6 +22,7 @@ NARROWER = 0.8  # of the stated width of a still spot: no spot of the clip may b
 MOST_DRIFT = 6.0  # standard errors of the mean step: more is no chance
 FEWEST_FULL = 4  # pixels at a ceiling: one may read that number by chance
 LONGER_PX = 1.0  # steps of such a drift at least
+BRIGHTEST = 3  # frames whose light is the molecule's where it may be dark in most others
 
 
 def ranges_of(config: Training) -> dict[str, list[float]]:
@@ -62,7 +63,7 @@ def _against(samples: Samples, sigma_px: list[float]) -> list[list[str]]:
     rules, table = Rules(), samples.table
     clips, frames = estimators.noise_equivalent(samples), table["n_frames"].to_numpy()
     found = localise.track(clips, n_frames=frames)
-    visible, snr = found.visible.sum(axis=1), estimators.summarise(found)["snr"]
+    visible, snr = (found.visible & _lit(found)).sum(axis=1), estimators.summarise(found)["snr"]
     second = clean.second_spot_ratio(clips, found, frames)
     drift, size = _drift(found)
     stated = table["psf_sigma_px"].to_numpy(float)
@@ -85,6 +86,12 @@ def _against(samples: Samples, sigma_px: list[float]) -> list[list[str]]:
         }  # fmt: skip
         against.append([reason for reason, holds in told.items() if holds])
     return against
+
+
+def _lit(found: localise.Track) -> np.ndarray:
+    """Frames (n, T) with a fair share of the light of the clip's brightest; in one that turns dark early, noise has not."""
+    brightest = np.sort(found.photons, axis=1)[:, -BRIGHTEST:].mean(axis=1, keepdims=True)
+    return np.asarray(found.photons > localise.FAINT_SHARE * brightest)
 
 
 def _drift(found: localise.Track) -> tuple[np.ndarray, np.ndarray]:
