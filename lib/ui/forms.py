@@ -31,10 +31,13 @@ GROUP_TITLES = {  # in the order of a form
     "optimiser": "Optimiser", "compute": "Compute",
 }  # fmt: skip
 EMPTY = "estimated if empty"
-WORDS = {"qe": "QE", "fwhm": "FWHM", "snr": "SNR", "cpu": "CPU", "gpu": "GPU", "px": "pixel", "num": "number of", "e": "e⁻"}
+WORDS = {
+    "qe": "QE", "fwhm": "FWHM", "psf": "PSF", "snr": "SNR", "cpu": "CPU", "gpu": "GPU", "px": "pixel", "num": "number of",
+    "e": "e⁻",
+}  # fmt: skip
 E10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)  # ten steps to a decade, as on a log slider
 MARKED = str.maketrans({"µ": "u", "²": "2", "³": "3", "⁻": "", "%": "percent", "Å": "angstrom", "°": "deg"})
-LONG_UNITS = ("angstrom", "angstrom2", "mrad")  # that are units wherever they end a name
+LONG_UNITS = ("percent", "angstrom", "angstrom2", "mrad")  # that are units wherever they end a name
 
 
 @dataclass(frozen=True)

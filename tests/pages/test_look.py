@@ -413,6 +413,7 @@ def test_a_long_search_shows_the_picture_meanwhile_and_can_be_stopped(
     page.button(key="dots-look-finding-cancel").click().run()
     wait_for(lambda: "Stopped as you asked" in texts(page.run()), "the end of the search")
     waiting.set()
+    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 120.0)
     page.button(key="dots-look-find-again").click().run()
     assert len(screen.marks["maxima"]) == 10
 
