@@ -16,6 +16,7 @@ ARGS = [
 ]  # fmt: skip
 TIMEOUT_MS = 60_000
 QUIET_MS = 300
+expect.set_options(timeout=TIMEOUT_MS)  # Playwright's own five seconds are none on a busy machine
 PATIENCE_MS = 5_000
 # True once no script has run, nothing was loading and no text has changed for a while; a first page pauses between runs.
 # A page with a live part never rests on a busy machine: after some time any moment without a script will do.

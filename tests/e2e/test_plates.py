@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from lib import labels
+from tests.conftest import wait_for
 from tests.e2e.server import Server
 from tests.e2e.session import Session
 
@@ -117,11 +118,10 @@ def test_contrast_changes_the_picture_and_not_the_page(looking: Session) -> None
     canvas = looking.page.locator(".plate canvas")
     before = canvas.screenshot()
     looking.page.get_by_label("Inverted").check()
-    looking.page.wait_for_timeout(200)
+    wait_for(lambda: canvas.screenshot() != before, "the inverted picture")
     inverted = canvas.screenshot()
     looking.page.get_by_label("Colours").select_option("viridis")
-    looking.page.wait_for_timeout(200)
-    assert before != inverted != canvas.screenshot()
+    wait_for(lambda: canvas.screenshot() not in (before, inverted), "other colours")
 
 
 def test_marks_are_clicked_in_and_out_undone_and_kept(looking: Session, dots: tuple[Server, list[np.ndarray]]) -> None:

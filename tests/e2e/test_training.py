@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from playwright.sync_api import expect
 
 from lib import runs
 from lib.runs import Run
+from tests.conftest import wait_for
 from tests.e2e.server import Server, train
 from tests.e2e.session import Session
 
@@ -32,14 +31,6 @@ def named(name: str) -> Run:
     """The one run of that name."""
     (found,) = (run for run in runs.list_runs("diffusion") if run.name == name)
     return found
-
-
-def until(condition: Callable[[], bool], what: str, timeout_s: float = 120) -> None:
-    """Wait for something outside the browser."""
-    begin = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begin < timeout_s, f"waited {timeout_s} s for: {what}"
-        time.sleep(0.2)
 
 
 def row(tab: Session, name: str, state: str, timeout_s: float = 60) -> None:
@@ -80,7 +71,7 @@ def test_reload_and_cancel(tab: Session, server: Server) -> None:
     assert f"run={run.id}" in tab.page.url
     tab.page.reload()
     tab.settle().sees(run.id)
-    until(lambda: run.status().epoch >= 2, "second epoch")
+    wait_for(lambda: run.status().epoch >= 2, "second epoch")
     done = run.status().epoch
     tab.page.wait_for_function(f"() => Number(/epoch (\\d+) of 500/.exec(document.body.innerText)?.[1]) >= {done}")
     tab.press("Cancel", exact=True).sees("Cancel this run?")
@@ -88,45 +79,45 @@ def test_reload_and_cancel(tab: Session, server: Server) -> None:
     assert run.status().state == "running"
     tab.press("Cancel", exact=True).sees("Cancel this run?")
     tab.press("Stop it").sees("cancelled")
-    until(lambda: not server.trainers(), "every process gone", 20)
+    wait_for(lambda: not server.trainers(), "every process gone", 20)
     assert run.status().state == "cancelled"
 
 
 def test_killed_trainer_is_lost_and_resumes(tab: Session, server: Server) -> None:
     run = start(server, "to kill", epochs=500)
-    until(lambda: len(run.metrics()) >= 2, "second epoch")
+    wait_for(lambda: len(run.metrics()) >= 2, "second epoch")
     row(tab, "to kill", "running")
     for process in server.trainers():
         process.kill()
     tab.sees("lost", timeout_s=30)
     epochs = len(run.metrics())
     tab.press("Resume", exact=True).sees("running", timeout_s=60)
-    until(lambda: len(run.metrics()) > epochs, "an epoch after resuming")
+    wait_for(lambda: len(run.metrics()) > epochs, "an epoch after resuming")
     assert list(run.metrics()["epoch"].diff().dropna().unique()) == [1], "no epoch twice, none left out"
     tab.press("Cancel", exact=True).press("Stop it").sees("cancelled")
 
 
 def test_a_run_outlives_the_server(tab: Session, server: Server) -> None:
     run = start(server, "outlives", epochs=500)
-    until(lambda: len(run.metrics()) >= 1, "first epoch")
+    wait_for(lambda: len(run.metrics()) >= 1, "first epoch")
     server.stop()
     epochs = len(run.metrics())
     server.start()
-    until(lambda: len(run.metrics()) > epochs, "an epoch after the restart")
+    wait_for(lambda: len(run.metrics()) > epochs, "an epoch after the restart")
     row(tab, "outlives", "running")
     tab.press("Cancel", exact=True).press("Stop it").sees("cancelled")
 
 
 def test_delete_and_undo(tab: Session, server: Server) -> None:
     run = start(server, "not needed", epochs=1)
-    until(lambda: run.status().state == "done", "the run's end")
+    wait_for(lambda: run.status().state == "done", "the run's end")
     tab.open("jobs").sees("not needed")
     delete = tab.page.locator(f".st-key-delete-{run.id} button").first
     delete.click()
     tab.sees("Deleted not needed")
     assert not run.folder.exists()
     tab.press("Undo")
-    until(run.folder.exists, "the run's return", 30)
+    wait_for(run.folder.exists, "the run's return", 30)
     assert run.status().state == "done"
     expect(delete).to_be_visible()
 
