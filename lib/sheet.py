@@ -71,7 +71,7 @@ def _plain(value: Any) -> Any:
 
 
 def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None = None) -> list[dict[str, Any]]:
-    """The task's figures of merit, the selecting one first, with a 95 % bootstrap interval (seeded) where that holds.
+    """The task's figures of merit, the selecting one first, with a 95 % interval: the task's own, else a seeded bootstrap's.
 
     Whole groups are drawn where samples have one, because samples of a group are not independent.
     """
@@ -80,14 +80,17 @@ def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.
     units = np.arange(len(truth)) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
     few = units.max(initial=-1) < MAX_BOOTSTRAP_UNITS
     low, high = _bootstrap(task, predicted, truth, units) if few else ({}, {})
-    for name in task.not_resampled:
-        low.pop(name, None)
-        high.pop(name, None)
+    for name, (lowest, highest) in task.intervals(predicted, truth, group).items():
+        low[name], high[name] = lowest, highest
     return [
         {"name": name, "value": float(scores[name]), "unit": task.monitor.unit if name == task.monitor.name else "",
-         "low": low.get(name), "high": high.get(name)}
+         "low": _known(low.get(name)), "high": _known(high.get(name))}
         for name in names
     ]  # fmt: skip
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _bootstrap(

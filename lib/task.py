@@ -120,7 +120,6 @@ class Task(ABC):
     decides: ClassVar[tuple[str, ...]] = ()  # fields of Training that only `certify` uses: they can change after training
     loss_note: ClassVar[str] = ""  # why the losses of training and validation differ, where that is not their samples alone
     labels: ClassVar[Mapping[str, tuple[str, str]]] = {}  # column of a table: words and unit, "d_um2_s": ("D", "µm²/s")
-    not_resampled: ClassVar[tuple[str, ...]] = ()  # figures of merit that resampling shifts: a bootstrap interval would mislead
     finders: ClassVar[Mapping[str, type[Config]]] = {}  # what marks things in a plate, by name: its parameters
     simulates_piecewise: ClassVar[bool] = False  # whether `simulate_into` holds one sample at a time, not all of them
     reads_by_reference: ClassVar[bool] = False  # whether `read` takes no values, so that some rows of it cost what they are
@@ -345,6 +344,13 @@ class Task(ABC):
     def independent(self, samples: pd.DataFrame) -> pd.Series | None:
         """What each of n rows of test samples shares with others that say nothing new, (n,); None where all are independent."""
         return samples.get("group")
+
+    def intervals(self, predicted: pd.DataFrame, truth: pd.DataFrame, unit: pd.Series | None) -> dict[str, tuple[float, float]]:
+        """95 % intervals of those figures of merit that resampling rows would shift, by name; NaN where there is none.
+
+        `unit` (n,) is what `independent` gave. Others get a bootstrap interval.
+        """
+        return {}
 
     def errors(self, output: torch.Tensor, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Figures of training samples, (n,) by name, NaN where unknown: metrics.csv gets their epoch means as `train_<name>`.

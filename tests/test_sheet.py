@@ -96,10 +96,12 @@ def test_why_the_losses_differ_stands_under_their_curves(toy: Task, monkeypatch:
     assert told["loss-curves"].endswith("whose weights were kept. Validation is harder.")
 
 
-def test_what_resampling_shifts_has_no_interval(toy: Task, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(type(toy), "not_resampled", ("bias_v",))
+@pytest.mark.parametrize(("own", "shown"), [((-0.5, 0.25), (-0.5, 0.25)), ((float("nan"), float("nan")), (None, None))])
+def test_an_interval_of_the_tasks_own_takes_the_bootstraps_place(toy: Task, own, shown, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(toy), "intervals", lambda *_: {"bias_v": own})
     metrics = {metric["name"]: metric for metric in sheet.build(finished(toy))["metrics"]}
-    assert metrics.pop("bias_v")["low"] is None
+    bias = metrics.pop("bias_v")
+    assert (bias["low"], bias["high"]) == shown
     assert all(metric["low"] < metric["high"] for metric in metrics.values())
 
 

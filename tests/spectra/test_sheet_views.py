@@ -12,8 +12,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from lib import sheet
 from lib.task import FOLD, InputError, Panel, Samples
-from lib.tasks.spectra import predict_views, sheet_decisions, sheet_strata, sheet_views, verdicts
+from lib.tasks.spectra import TASK, predict_views, sheet_decisions, sheet_strata, sheet_views, verdicts
 from lib.tasks.spectra.sheet_rows import Scored, joined, scored, thinned
 from lib.words import english
 from tests.spectra.toy_runs import certified, draw, facts_of
@@ -112,6 +113,25 @@ def test_a_perfect_model_has_no_errors_on_its_sheet() -> None:
     assert panels["errors"].content == panels["errors-cutoffs"].content == "No test sample is decided wrongly."
     assert "The calibration error (ECE) is 0.0 points" in panels["calibration"].explanation
     assert {trace.name.split("(")[-1] for trace in panels["roc"].content.data if trace.name} == {"1.000)"}
+
+
+@pytest.mark.parametrize("specimens", [True, False])
+def test_the_interval_of_the_calibration_error_is_the_one_its_panel_tells(specimens: bool) -> None:
+    predicted, truth, samples, facts = run_of(3)
+    truth.loc[:4, [c for c in truth if str(c).startswith("p_")]] = np.nan
+    table = samples.table if specimens else samples.table.drop(columns="group")
+    (panel,) = [p for p in sheet_views.sheet_panels(predicted, truth, table, facts) if p.key == "calibration"]
+    figures = {figure["name"]: figure for figure in sheet.metrics(TASK.knowing(facts), predicted, truth, TASK.independent(table))}
+    low, high = figures["ece_percent"]["low"], figures["ece_percent"]["high"]
+    assert 0 <= low <= figures["ece_percent"]["value"] <= high and low < high
+    assert f"(95 % interval {low:.1f} to {high:.1f})" in panel.explanation
+
+
+def test_without_a_scored_row_the_calibration_error_has_no_interval() -> None:
+    predicted, truth, samples, facts = run_of(3, 4)
+    truth[[c for c in truth if str(c).startswith("p_")]] = np.nan
+    figures = sheet.metrics(TASK.knowing(facts), predicted, truth, TASK.independent(samples.table))
+    assert {figure["low"] for figure in figures if figure["name"] == "ece_percent"} == {None}
 
 
 def test_facts_mark_simulated_data_and_name_what_was_dropped() -> None:

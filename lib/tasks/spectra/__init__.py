@@ -48,7 +48,6 @@ class Spectra(Task):
         "q": ("Q (1: edge of training)", ""),
         "p_The rest": ("p_The rest", ""),
     }
-    not_resampled: ClassVar[tuple[str, ...]] = ("ece_percent",)  # the sheet's own panel has the interval that holds
 
     Simulation, Acquisition, Rules, Training = Simulation, Columns, Rules, Training
     simulation_presets: ClassVar[Mapping[str, Mapping[str, Any]]] = SIMULATION_PRESETS
@@ -313,6 +312,12 @@ class Spectra(Task):
         from lib.tasks.spectra import predict_views
 
         return predict_views.headline(row, self.facts, self.say)
+
+    def intervals(self, predicted: pd.DataFrame, truth: pd.DataFrame, unit: pd.Series | None) -> dict[str, tuple[float, float]]:
+        """That of the calibration error, which resampling folds upwards."""
+        from lib.tasks.spectra import sheet_views
+
+        return {"ece_percent": sheet_views.ece_interval(predicted, truth, unit)}
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """What a lab signs: calibration, confusion, cut-offs and what they kept, sets, errors, strata."""

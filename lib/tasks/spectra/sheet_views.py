@@ -12,7 +12,7 @@ from lib import figures
 from lib.task import Panel
 from lib.tasks.spectra import accuracy, calibration, sheet_decisions, sheet_strata
 from lib.tasks.spectra.sheet_rows import Scored, legend_beside, scored, style, thinned
-from lib.tasks.spectra.verdicts import Facts, areas
+from lib.tasks.spectra.verdicts import Facts, areas, labelled
 from lib.words import Say, english
 
 SEED = 0  # of resampling: the same run gives the same sheet
@@ -48,6 +48,18 @@ def sheet_panels(
 
 
 # --- are the probabilities right? -------------------------------------------------------------------------------------
+def ece_interval(predicted: pd.DataFrame, truth: pd.DataFrame, specimen: pd.Series | None) -> tuple[float, float]:
+    """95 % interval of the calibration error in percentage points, as its panel tells it; NaN without a row to score."""
+    from lib.splits import numbered  # brings scikit-learn, which pages that only show a prediction need not load
+
+    y, p, rows = labelled(predicted, truth)
+    if not len(y):
+        return float("nan"), float("nan")
+    groups = None if specimen is None else numbered(specimen.iloc[rows].reset_index(drop=True))
+    error = calibration.calibration_error(*calibration.top(y, p), np.random.default_rng(SEED), groups=groups)
+    return error.lo95, error.hi95
+
+
 def calibration_panel(t: Scored, rng: np.random.Generator, say: Say) -> Panel:
     """Share of right answers against stated probability, with the calibration error, its interval and its null floor."""
     hit, confidence = calibration.top(t.labels, t.probabilities)
