@@ -219,8 +219,8 @@ def _thumbnails(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, 
 
 
 def _calibrate(payload: Mapping[str, Any], on_progress: Progress) -> dict[str, Any]:
-    """{task, folder, rows, acquisition, seed} -> {simulation, training, acquisition, panels} of inspected samples."""
-    task = tasks.get(payload["task"])
+    """{task, folder, rows, acquisition, seed, language} -> {simulation, training, acquisition, panels} of inspected samples."""
+    task = _task(payload)
     samples = Samples.load(Path(payload["folder"]))
     if payload.get("rows") is not None:
         samples = samples.take(np.asarray(payload["rows"], int))

@@ -37,7 +37,10 @@ def calibrate_section(
         disabled=busy(f"{key}-work") or not rows, help=None if rows else t("Keep at least one sample."),
     ):  # fmt: skip
         with st.spinner(t("Matching …"), show_time=True):
-            payload = {"task": task.name, "folder": folder, "rows": list(rows), "acquisition": dict(acquisition), "seed": SEED}
+            payload = {
+                "task": task.name, "folder": folder, "rows": list(rows), "acquisition": dict(acquisition), "seed": SEED,
+                "language": task.language,
+            }  # fmt: skip
             st.session_state[f"{key}-rows"] = len(rows)
             begin(f"{key}-work", worker, "calibrate", payload, t("matching the simulator"))
 

@@ -26,11 +26,11 @@ def words_and_unit(task: Task, column: str) -> tuple[str, str]:
     """Words and unit of a column; the ends of an interval go by the value's."""
     if column in task.labels:
         words, unit = task.labels[column]
-        return task.say(words), unit
+        return task.say(words), task.say(unit)
     for ending, word in ((LOW, t("low")), (HIGH, t("high"))):
         if column.endswith(ending) and column.removesuffix(ending) in task.labels:
             words, unit = task.labels[column.removesuffix(ending)]
-            return f"{task.say(words)}, {word}", unit
+            return f"{task.say(words)}, {word}", task.say(unit)
     return t(column) if column in OWN else column, ""
 
 

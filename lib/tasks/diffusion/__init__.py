@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from lib.task import Arrays, Calibration, Config, Metric, Panel, Samples, Task, TrainConfig, TrainingData
+from lib.task import Arrays, Calibration, Config, Metric, Panel, Phrase, Samples, Task, TrainConfig, TrainingData
 from lib.tasks.diffusion.config import SIMULATION_PRESETS, TRAINING_PRESETS, Acquisition, Rules, Simulation, Training
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).parents[3] / "data" / "diffusion" / "examples"
 OUT_OF_RANGE = (  # one sentence per bit of the network's `out_of_range`, in the order of networks.READINGS
-    "brightness outside the training data",
-    "background outside the training data",
-    "spot width outside the training data",
-    "signal-to-noise ratio outside the training data",
-    "a second bright spot",
-    "a step longer than any in the training data",
+    Phrase("brightness outside the training data"),
+    Phrase("background outside the training data"),
+    Phrase("spot width outside the training data"),
+    Phrase("signal-to-noise ratio outside the training data"),
+    Phrase("a second bright spot"),
+    Phrase("a step longer than any in the training data"),
 )
 UNMEASURABLE = 10.0  # 68 % limits further apart than this factor say that D could not be measured
 
@@ -68,14 +68,14 @@ class Diffusion(Task):
         sample = simulate_clips(config, 1, rng, keep_path=True)
         decades = [config.d_um2_s * 10**k if config.d_um2_s else 10.0**k for k in (-1, -0.5, 0, 0.5, 1)]
         row = [simulate_clips(config.model_copy(update={"d_um2_s": d}), 1, rng) for d in decades]
-        return views.simulation_panels(sample, config, Samples.concat(row))
+        return views.simulation_panels(sample, config, Samples.concat(row), self.say)
 
     def read(self, path: Path, acquisition: Config, display_name: str = "") -> Samples:
         """One TIFF clip, camera settings as typed or estimated."""
         from lib.tasks.diffusion import files
 
         assert isinstance(acquisition, Acquisition)
-        return files.read(path, acquisition, display_name)
+        return files.read(path, acquisition, display_name, self.tell)
 
     def write(self, samples: Samples, folder: Path) -> list[Path]:
         """TIFF stacks and truth.csv."""
@@ -106,7 +106,7 @@ class Diffusion(Task):
         """One real clip: animation with track, MSD, photon-transfer reading."""
         from lib.tasks.diffusion import views
 
-        return views.sample_panels(samples, row)
+        return views.sample_panels(samples, row, self.say)
 
     def calibrate(self, samples: Samples, acquisition: Config, rng: np.random.Generator) -> Calibration | None:
         """Camera, spot width, brightness and background of these clips as simulator settings."""
@@ -114,14 +114,15 @@ class Diffusion(Task):
         from lib.tasks.diffusion.simulate import simulate_clips
 
         assert isinstance(acquisition, Acquisition)
-        return clean.calibrate(samples, acquisition, simulate_clips, rng)
+        return clean.calibrate(samples, acquisition, simulate_clips, rng, self.say)
 
     def learn(self, samples: Samples, acquisition: Config) -> tuple[Config, str]:
         """The still spot's width from those clips whose molecule hardly moves, where it was not typed."""
         from lib.tasks.diffusion.still import learn
 
         assert isinstance(acquisition, Acquisition)
-        return learn(samples, acquisition)
+        known, sentence = learn(samples, acquisition)
+        return known, self.tell(sentence)
 
     def training_data(self, config: TrainConfig) -> TrainingData:
         """Freshly simulated clips."""
@@ -168,9 +169,10 @@ class Diffusion(Task):
         columns = {name: outputs[name].astype(float) for name in names}
         columns |= {name.replace("px2_per_frame", "um2_s"): columns[name] * to_um2_s for name in names}
         bits = outputs["out_of_range"].astype(int)
-        reasons = ["; ".join(text for k, text in enumerate(OUT_OF_RANGE) if value >> k & 1) for value in bits]
+        reasons = ["; ".join(self.tell(text) for k, text in enumerate(OUT_OF_RANGE) if value >> k & 1) for value in bits]
         wide = columns["d_px2_per_frame_hi"] > UNMEASURABLE * columns["d_px2_per_frame_lo"]
-        spread = ["D is not measurable here: the 68 % interval spans more than a factor of ten" if w else "" for w in wide]
+        vague = self.say("D is not measurable here: the 68 % interval spans more than a factor of ten")
+        spread = [vague if w else "" for w in wide]
         notes = ["; ".join(part for part in parts if part) for parts in zip(table["note"], reasons, spread, strict=True)]
         return pd.DataFrame({"file": table["file"].to_numpy(), **columns, "in_domain": bits == 0, "note": notes})
 
@@ -178,7 +180,7 @@ class Diffusion(Task):
         """The predictions, with what in the clips stands against them."""
         from lib.tasks.diffusion import domain
 
-        return domain.checked(judged, samples, self.facts), pd.DataFrame()
+        return domain.checked(judged, samples, self.facts, self.tell), pd.DataFrame()
 
     def independent(self, samples: pd.DataFrame) -> pd.Series | None:
         """Simulated clips come in groups that share camera and background."""
@@ -211,13 +213,13 @@ class Diffusion(Task):
         """D with error bars beside the classical estimates; for one clip its track too."""
         from lib.tasks.diffusion import views
 
-        return views.prediction_panels(table, samples)
+        return views.prediction_panels(table, samples, self.say)
 
     def sheet_panels(self, predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame) -> list[Panel]:
         """Accuracy, bias and coverage against D, photons and background, beside the classical estimates."""
         from lib.tasks.diffusion import sheet_views
 
-        return sheet_views.sheet_panels(predicted, truth, samples)
+        return sheet_views.sheet_panels(predicted, truth, samples, self.say)
 
     def example(self) -> list[Path]:
         """The simulated sample clips that ship."""

@@ -11,6 +11,7 @@ import pandas as pd
 from lib.task import Calibration, InputError, Samples
 from lib.tasks.diffusion import estimators, localise, realism, transfer
 from lib.tasks.diffusion.config import CLIP_PX, FWHM_PER_SIGMA, Acquisition, Rules, Simulation
+from lib.words import Say, english
 
 CEILINGS_ADU = (255, 1023, 4095, 16_383, 65_535)  # 8-, 10-, 12-, 14- and 16-bit cameras
 SECOND_SNR = 5.0  # a second spot fainter than this is noise
@@ -175,7 +176,9 @@ def _still_width(sigma_px: np.ndarray, visible: np.ndarray, d: np.ndarray) -> fl
     return float(np.sqrt(max(variance - 1 / 12, 0.1)))
 
 
-def calibrate(samples: Samples, acquisition: Acquisition, simulate: Simulate, rng: np.random.Generator) -> Calibration:
+def calibrate(
+    samples: Samples, acquisition: Acquisition, simulate: Simulate, rng: np.random.Generator, say: Say = english
+) -> Calibration:
     """Simulator settings and training ranges that match real clips, with real beside simulated.
 
     Median photons and background, pooled photon-transfer line, width of still spots. Pixel size and frame interval are
@@ -196,22 +199,20 @@ def calibrate(samples: Samples, acquisition: Acquisition, simulate: Simulate, rn
     if known.psf_sigma_px is not None:
         instrument |= {"psf_sigma_px": known.psf_sigma_px, "psf_sigma_error_percent": known.psf_sigma_error_percent}
     simulated = simulate(simulation, 32, rng)
-    panels = realism.panels(samples, simulated, found.reading, simulation, rng, _remarks(simulation, known))
+    panels = realism.panels(samples, simulated, found.reading, simulation, rng, _remarks(simulation, known, say), say)
     return Calibration(simulation, _training(found), instrument, panels)
 
 
-def _remarks(simulation: Simulation, known: Acquisition) -> str:
+def _remarks(simulation: Simulation, known: Acquisition, say: Say) -> list[str]:
     """What of the calibration a clip cannot tell, as sentences."""
-    gain = (
-        f" The EM gain of {simulation.em_gain:g} is nominal: clips tell only its ratio to e⁻/ADU, and that is what is used."
-        if simulation.em_gain > 1 and known.em_gain is None
-        else ""
-    )
-    width = "" if known.psf_sigma_px else (
-        " Too few clips hardly move, or their widths differ: the width of the still spot is a rough guess, "
-        "good for simulation but not for the instrument settings."
-    )  # fmt: skip
-    return gain + width
+    remarks = []
+    if simulation.em_gain > 1 and known.em_gain is None:
+        remarks.append(say("The EM gain of {gain:g} is nominal: clips tell only its ratio to e⁻/ADU, and that is what is used.",
+                           gain=simulation.em_gain))  # fmt: skip
+    if not known.psf_sigma_px:
+        remarks.append(say("Too few clips hardly move, or their widths differ: the width of the still spot is a rough guess, "
+                           "good for simulation but not for the instrument settings."))  # fmt: skip
+    return remarks
 
 
 def _simulation(found: Conditions, table: pd.DataFrame, acquisition: Acquisition) -> Simulation:

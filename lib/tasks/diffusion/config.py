@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from lib.task import Config, TrainConfig, option
+from lib.task import Config, Phrase, TrainConfig, option
 
 CLIP_FRAMES, CLIP_PX = 16, 64  # the shape of a clip: frames, then pixels on either side
 FWHM_PER_SIGMA = 2.3548200450309493  # 2·sqrt(2·ln 2)
@@ -40,7 +40,8 @@ class Simulation(Config):
     @model_validator(mode="after")
     def _shutter(self) -> Self:
         if self.exposure_s > self.frame_interval_s * (1 + 1e-9):
-            raise ValueError(f"exposure_s = {self.exposure_s} is longer than frame_interval_s = {self.frame_interval_s}")
+            told = {"open": self.exposure_s, "interval": self.frame_interval_s}
+            raise ValueError(Phrase("exposure_s = {open} is longer than frame_interval_s = {interval}", **told))
         return self
 
     @property
@@ -100,10 +101,10 @@ class Acquisition(Config):
     @model_validator(mode="after")
     def _shutter(self) -> Self:
         if self.exposure_s and self.frame_interval_s and self.exposure_s > self.frame_interval_s * (1 + 1e-9):
-            raise ValueError(
-                f"exposure_s = {self.exposure_s} is longer than frame_interval_s = {self.frame_interval_s}; "
-                "the shutter cannot be open longer than a frame lasts"
-            )
+            raise ValueError(Phrase(
+                "exposure_s = {open} is longer than frame_interval_s = {interval}; the shutter cannot be open longer than a "
+                "frame lasts", open=self.exposure_s, interval=self.frame_interval_s,
+            ))  # fmt: skip
         return self
 
 
@@ -171,8 +172,9 @@ class Training(TrainConfig):
     def _ordered(self) -> Self:
         for name in ("d_{}_px2", "photons_{}", "background_{}", "sigma_{}_px", "exposure_{}"):
             low, high = name.format("min"), name.format("max")
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}")
+            ends = {"low": getattr(self, low), "high": getattr(self, high)}
+            if ends["low"] > ends["high"]:
+                raise ValueError(Phrase("{lower} = {low} is above {upper} = {high}", lower=low, upper=high, **ends))
         return self
 
 

@@ -6,13 +6,13 @@ without a molecule, or with two, from one of those. These are the thresholds of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib.task import Samples
+from lib.task import Phrase, Samples
 from lib.tasks.diffusion import clean, estimators, localise
 from lib.tasks.diffusion.config import Rules, Training
 
@@ -30,11 +30,12 @@ def ranges_of(config: Training) -> dict[str, list[float]]:
     return {"d_px2_per_frame": [config.d_min_px2, config.d_max_px2], "sigma_px": [config.sigma_min_px, config.sigma_max_px]}
 
 
-def checked(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) -> pd.DataFrame:
+def checked(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any], tell: Callable[[str], str] = str) -> pd.DataFrame:
     """Predictions of real clips, a row each, with what stands against them in `in_domain` and `note`.
 
     A D that is no number, or lies outside its own 95 % interval, is taken away. An interval that reaches the smallest D of the
-    training goes down to 0; one that reaches the largest is out of domain. `facts` are the run's, with `ranges_of`.
+    training goes down to 0; one that reaches the largest is out of domain. `facts` are the run's, with `ranges_of`;
+    `tell` puts notes into the reader's language.
     """
     ranges = {**ranges_of(Training()), **{name: facts[name] for name in ("d_px2_per_frame", "sigma_px") if name in facts}}
     against = _against(samples, ranges["sigma_px"])
@@ -49,11 +50,12 @@ def checked(judged: pd.DataFrame, samples: Samples, facts: Mapping[str, Any]) ->
             out.loc[slow, name] = 0.0
     for row in range(len(out)):
         if senseless[row]:
-            against[row].append("no D: the clip is unlike any of the training")
+            against[row].append(Phrase("no D: the clip is unlike any of the training"))
         if fast[row]:
-            against[row].append(f"as fast as the fastest of the training: D is {lo[row]:.2g} px²/frame or more")
-    remarks = [[f"hardly any motion: D is at most {hi[row]:.2g} px²/frame"] if slow[row] else [] for row in range(len(out))]
-    notes = [[note, *doubts, *more] for note, doubts, more in zip(judged["note"], against, remarks, strict=True)]
+            least = Phrase("as fast as the fastest of the training: D is {d:.2g} px²/frame or more", d=lo[row])
+            against[row].append(least)
+    most = [Phrase("hardly any motion: D is at most {d:.2g} px²/frame", d=end) if still else "" for end, still in zip(hi, slow)]
+    notes = [[note, *map(tell, [*doubts, remark])] for note, doubts, remark in zip(judged["note"], against, most, strict=True)]
     known = judged["in_domain"].to_numpy(bool) & ~np.array([bool(doubts) for doubts in against])
     return out.assign(in_domain=known, note=["; ".join(filter(None, parts)) for parts in notes])
 
@@ -74,15 +76,16 @@ def _against(samples: Samples, sigma_px: list[float]) -> list[list[str]]:
     for row, clip in enumerate(samples.inputs["clip_adu"]):
         full = clean.saturated(np.asarray(clip))
         told = {
-            f"a molecule is seen in {visible[row]} of {frames[row]} frames": visible[row] < frames[row] / 2,
-            f"no spot stands out (signal-to-noise ratio {snr[row]:.1f})": snr[row] < rules.min_snr,
-            f"a second spot {second[row]:.1f} times as bright": second[row] > rules.max_second_spot,
-            f"{full} pixels at the camera's ceiling": full >= FEWEST_FULL,
-            f"it moves {size[row]:.1f} px/frame in one direction: drift or flow":
+            Phrase("a molecule is seen in {n} of {all} frames", n=visible[row], all=frames[row]): visible[row] < frames[row] / 2,
+            Phrase("no spot stands out (signal-to-noise ratio {snr:.1f})", snr=snr[row]): snr[row] < rules.min_snr,
+            Phrase("a second spot {times:.1f} times as bright", times=second[row]): second[row] > rules.max_second_spot,
+            Phrase("{n} pixels at the camera's ceiling", n=full): full >= FEWEST_FULL,
+            Phrase("it moves {px:.1f} px/frame in one direction: drift or flow", px=size[row]):
                 drift[row] > MOST_DRIFT and size[row] > LONGER_PX,
-            f"the stated width of a still spot, {stated[row]:.2f} px, is outside the training data ({low:g} to {high:g} px)":
-                stated[row] < low or stated[row] > high,
-            f"its spots are narrower than the stated {stated[row]:.2f} px of a still one": width[row] < NARROWER * stated[row],
+            Phrase("the stated width of a still spot, {px:.2f} px, is outside the training data ({low:g} to {high:g} px)",
+                   px=stated[row], low=low, high=high): stated[row] < low or stated[row] > high,
+            Phrase("its spots are narrower than the stated {px:.2f} px of a still one", px=stated[row]):
+                width[row] < NARROWER * stated[row],
         }  # fmt: skip
         against.append([reason for reason, holds in told.items() if holds])
     return against

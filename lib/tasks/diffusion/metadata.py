@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from lib.words import Phrase
+
 NM_PER_UNIT = {
     "nm": 1.0, "µm": 1e3, "um": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9,
     "in": 2.54e7, "inch": 2.54e7,
@@ -26,14 +28,10 @@ MAX_XML_CHARACTERS = 2**24
 
 @dataclass(frozen=True)
 class Told:
-    """A quantity of a file: `value` is None where it is not told or not used; `remark` says how it is told, or why not used."""
+    """A quantity of a file: `value` is None where it is not told or not used; `words` say it with its unit, or why not used."""
 
     value: float | None = None
-    remark: str = ""
-
-    def said(self, what: str, unit: str) -> str:
-        """The quantity in words with its unit, or why it is not used; empty where the file tells nothing."""
-        return self.remark if self.value is None else f"{what} {self.value:.4g} {unit}{self.remark}"
+    words: str = ""
 
 
 def px_size_nm(tif: tifffile.TiffFile) -> Told:
@@ -62,7 +60,7 @@ def frame_interval_s(tif: tifffile.TiffFile) -> Told:
     ]
     rate = _positive(info.get("fps"))
     if rate is not None and known == [Told(), Told()]:
-        known.append(_interval(1 / rate, "s", " (from its fps, which may be the speed of playback)"))
+        known.append(_played(_interval(1 / rate, "s")))
     return _first(known)
 
 
@@ -71,31 +69,40 @@ def _side(across: float | None, down: float | None, unit: str, unit_down: str = 
     if across is None:
         return Told()
     if unit not in NM_PER_UNIT or (unit_down or unit) not in NM_PER_UNIT:
-        return Told(remark=f"pixel size of the file not used: its unit is {unit!r}")
+        return Told(words=Phrase("pixel size of the file not used: its unit is {unit!r}", unit=unit))
     width = across * NM_PER_UNIT[unit]
     height = width if down is None else down * NM_PER_UNIT[unit_down or unit]
     if not math.isclose(width, height, rel_tol=SQUARE):
-        return Told(remark=f"pixel size of the file not used: its pixels are not square ({width:.4g} × {height:.4g} nm)")
+        told = "pixel size of the file not used: its pixels are not square ({w:.4g} × {h:.4g} nm)"
+        return Told(words=Phrase(told, w=width, h=height))
     if not PX_SIZE_NM[0] <= width <= PX_SIZE_NM[1]:
-        return Told(remark=f"pixel size of the file not used: {width:.4g} nm is not between 1 and 10000 nm")
-    return Told(width)
+        return Told(words=Phrase("pixel size of the file not used: {nm:.4g} nm is not between 1 and 10000 nm", nm=width))
+    return Told(width, Phrase("pixel size {nm:.4g} nm", nm=width))
 
 
-def _interval(value: float | None, unit: str, how: str = "") -> Told:
+def _interval(value: float | None, unit: str) -> Told:
     """A time as seconds."""
     if value is None:
         return Told()
     if unit not in SECONDS_PER_UNIT:
-        return Told(remark=f"frame interval of the file not used: its unit is {unit!r}")
+        return Told(words=Phrase("frame interval of the file not used: its unit is {unit!r}", unit=unit))
     seconds = value * SECONDS_PER_UNIT[unit]
     if seconds > MAX_INTERVAL_S:
-        return Told(remark=f"frame interval of the file not used: {seconds:.4g} s is longer than {MAX_INTERVAL_S:g} s")
-    return Told(seconds, how)
+        told = "frame interval of the file not used: {s:.4g} s is longer than {most:g} s"
+        return Told(words=Phrase(told, s=seconds, most=MAX_INTERVAL_S))
+    return Told(seconds, Phrase("frame interval {s:.4g} s", s=seconds))
+
+
+def _played(told: Told) -> Told:
+    """An interval from the rate at which a file is played."""
+    if told.value is None:
+        return told
+    return Told(told.value, Phrase("frame interval {s:.4g} s (from its fps, which may be the speed of playback)", s=told.value))
 
 
 def _first(known: Iterable[Told]) -> Told:
-    """The first with a value; where there is none, the first with a remark."""
-    return min(known, key=lambda told: 0 if told.value is not None else 1 if told.remark else 2, default=Told())
+    """The first with a value; where there is none, the first with words."""
+    return min(known, key=lambda told: 0 if told.value is not None else 1 if told.words else 2, default=Told())
 
 
 def _ome_pixels(tif: tifffile.TiffFile) -> Mapping[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,6 +14,7 @@ from lib.task import Panel, Samples
 from lib.tasks.diffusion import localise, transfer
 from lib.tasks.diffusion.config import FWHM_PER_SIGMA, Simulation
 from lib.tasks.diffusion.simulate import Camera, expose
+from lib.words import Say, english
 
 SHOWN = 8  # clips in a row
 PATCH_PX = 10  # half side of the mean spot
@@ -55,7 +58,13 @@ def twin(found: localise.Track, rows: np.ndarray, shape: tuple[int, int], camera
 
 
 def panels(
-    real: Samples, simulated: Samples, reading: transfer.Reading, config: Simulation, rng: np.random.Generator, remarks: str = ""
+    real: Samples,
+    simulated: Samples,
+    reading: transfer.Reading,
+    config: Simulation,
+    rng: np.random.Generator,
+    remarks: Sequence[str] = (),
+    say: Say = english,
 ) -> list[Panel]:
     """Pictures, likeness, photon-transfer line, pixel values and mean spot of real and simulated clips.
 
@@ -65,75 +74,66 @@ def panels(
     rows = np.argsort(-np.median(reading.track.snr, axis=1))[:SHOWN]
     camera = Camera(config.baseline_adu, config.e_per_adu, config.em_gain, config.read_sigma_e)
     first, second = (twin(reading.track, rows, clips.shape[2:], camera, rng).astype(float) for _ in range(2))
+    told = " ".join([settings_text(reading, config, len(real), say), *remarks])
     return [
-        Panel("settings", "What was read from the clips", settings_text(reading, config, len(real)) + remarks),
+        Panel("settings", say("What was read from the clips"), told),
         Panel(
-            "beside",
-            "Real clips and their simulated twins",
-            _beside(clips[rows], first),
+            "beside", say("Real clips and their simulated twins"), _beside(clips[rows], first), say(
             "Above: the middle frame of real clips. Below: simulated with the settings read from them, molecule "
-            "at the same place.",
-            True,
+            "at the same place."), True,
         ),
         Panel(
-            "likeness",
-            "How alike they are",
-            likeness(clips[rows], first, second),
+            "likeness", say("How alike they are"), likeness(clips[rows], first, second, say), say(
             "A real frame against its simulated twin, and two twins against each other, which differ by noise alone: "
-            "that is the best any simulator can reach. SSIM 1 means equal; PSNR is higher for smaller differences.",
+            "that is the best any simulator can reach. SSIM 1 means equal; PSNR is higher for smaller differences."),
         ),
         Panel(
-            "photon-transfer",
-            "Photon-transfer line",
-            _transfer_figure(real, simulated, reading),
+            "photon-transfer", say("Photon-transfer line"), _transfer_figure(real, simulated, reading, say), say(
             "Noise variance against mean signal of single pixels. The slope is ADU per photon (twice that on an EMCCD), and the "
-            "line meets zero variance at the camera's offset. Simulated points on the same line mean that the camera matches.",
+            "line meets zero variance at the camera's offset. Simulated points on the same line mean that the camera matches."),
         ),
         Panel(
-            "histogram",
-            "Pixel values",
-            _histogram(clips, np.asarray(simulated.inputs["clip_adu"], dtype=float)),
-            "All pixels of all clips. Offset and background set the peak, gain its width, the molecule the tail.",
+            "histogram", say("Pixel values"), _histogram(clips, np.asarray(simulated.inputs["clip_adu"], dtype=float), say), say(
+            "All pixels of all clips. Offset and background set the peak, gain its width, the molecule the tail."),
         ),
         Panel(
-            "mean-spot",
-            "Mean spot",
-            _mean_spot(clips, reading.track, first, rows),
+            "mean-spot", say("Mean spot"), _mean_spot(clips, reading.track, first, rows, say), say(
             "All frames, shifted onto the molecule and averaged: profile through the centre. Its width is the "
-            "point-spread function plus motion blur.",
+            "point-spread function plus motion blur."),
         ),
-    ]
+    ]  # fmt: skip
 
 
-def settings_text(reading: transfer.Reading, config: Simulation, count: int) -> str:
+def settings_text(reading: transfer.Reading, config: Simulation, count: int, say: Say = english) -> str:
     """The readings as a sentence for people."""
-    error = float(reading.slope_error[0] / reading.slope_adu[0])
-    kind = "an EMCCD (its noise is skewed as a gain register makes it)" if config.em_gain > 1 else "a camera without EM gain"
-    return (
-        f"{count} clips, {kind}: offset **{config.baseline_adu:.0f} ADU**, **{config.adu_per_photon:.3g} ADU "
-        f"per photon** (± {error:.0%}), "
-        f"background **{config.background:.3g} photons/px**, **{config.photons:.0f} photons/frame**, "
-        f"still spot σ **{config.fwhm_nm / FWHM_PER_SIGMA / config.px_size_nm:.2f} px**, "
-        f"shutter open **{config.exposure_s / config.frame_interval_s:.0%}** of each frame, median D "
-        f"**{config.d_px2_per_frame:.3g} px²/frame**."
-    )
+    em = config.em_gain > 1
+    return say(
+        "{n} clips, {kind}: offset **{offset:.0f} ADU**, **{gain:.3g} ADU per photon** (± {error:.0%}), background "
+        "**{background:.3g} photons/px**, **{photons:.0f} photons/frame**, still spot σ **{sigma:.2f} px**, shutter open "
+        "**{open:.0%}** of each frame, median D **{d:.3g} px²/frame**.", n=count,
+        kind=say("an EMCCD (its noise is skewed as a gain register makes it)") if em else say("a camera without EM gain"),
+        offset=config.baseline_adu, gain=config.adu_per_photon, error=float(reading.slope_error[0] / reading.slope_adu[0]),
+        background=config.background, photons=config.photons, sigma=config.fwhm_nm / FWHM_PER_SIGMA / config.px_size_nm,
+        open=config.exposure_s / config.frame_interval_s, d=config.d_px2_per_frame,
+    )  # fmt: skip
 
 
-def likeness(real: np.ndarray, first: np.ndarray, second: np.ndarray) -> pd.DataFrame:
+def likeness(real: np.ndarray, first: np.ndarray, second: np.ndarray, say: Say = english) -> pd.DataFrame:
     """SSIM and PSNR, medians over the middle frames of (m, T, H, W) clips; and of means over frames."""
     rows = []
     middle = real.shape[1] // 2
-    for label, picture in (("one frame", lambda clip: clip[middle]), ("mean of all frames", lambda clip: clip.mean(axis=0))):
-        for pair, one, other in (("real and twin", real, first), ("twin and twin", second, first)):
+    looks = ((say("one frame"), lambda clip: clip[middle]), (say("mean of all frames"), lambda clip: clip.mean(axis=0)))
+    for label, picture in looks:
+        for pair, one, other in ((say("real and twin"), real, first), (say("twin and twin"), second, first)):
             values = [(picture(a), picture(b)) for a, b in zip(one, other)]
             span = [float(np.ptp(b)) or 1.0 for _, b in values]
             rows.append(
                 {
-                    "picture": label,
-                    "compared": pair,
+                    say("picture"): label,
+                    say("compared"): pair,
                     "SSIM": float(np.median([ssim(a, b, s) for (a, b), s in zip(values, span)])),
-                    "PSNR (dB)": float(np.median([psnr_db(a, b, s) for (a, b), s in zip(values, span)])),
-                    "RMS difference (ADU)": float(np.median([np.sqrt(np.mean((a - b) ** 2)) for a, b in values])),
+                    say("PSNR (dB)"): float(np.median([psnr_db(a, b, s) for (a, b), s in zip(values, span)])),
+                    say("RMS difference (ADU)"): float(np.median([np.sqrt(np.mean((a - b) ** 2)) for a, b in values])),
                 }
             )
     return pd.DataFrame(rows)
@@ -155,9 +155,9 @@ def _beside(real: np.ndarray, simulated: np.ndarray) -> go.Figure:
     return fig.update_xaxes(visible=False).update_yaxes(visible=False)
 
 
-def _transfer_figure(real: Samples, simulated: Samples, reading: transfer.Reading) -> go.Figure:
+def _transfer_figure(real: Samples, simulated: Samples, reading: transfer.Reading, say: Say) -> go.Figure:
     """Binned noise variance against mean, and the line."""
-    fig = figures.figure(xaxis_title="mean (ADU)", yaxis_title="variance (ADU²)")
+    fig = figures.figure(xaxis_title=say("mean (ADU)"), yaxis_title=say("variance (ADU²)"))
     slope, baseline = float(reading.slope_adu[0]), float(reading.baseline_adu[0])
     mean, variance = transfer.curve(np.asarray(real.inputs["clip_adu"]), reading.track, slope)
     other = np.asarray(simulated.inputs["clip_adu"])
@@ -168,26 +168,26 @@ def _transfer_figure(real: Samples, simulated: Samples, reading: transfer.Readin
         x=ends,
         y=slope * (ends - baseline),
         mode="lines",
-        name=f"slope {slope:.3g} ADU",
+        name=say("slope {slope:.3g} ADU", slope=slope),
         line={"color": figures.COLOURS[6], "dash": "dash"},
     )
-    fig.add_scatter(x=mean, y=variance, mode="markers", name="real", marker={"color": figures.COLOURS[1], "size": 9})
+    fig.add_scatter(x=mean, y=variance, mode="markers", name=say("real"), marker={"color": figures.COLOURS[1], "size": 9})
     fig.add_scatter(
         x=sim_mean,
         y=sim_variance,
         mode="markers",
-        name="simulated",
+        name=say("simulated"),
         marker={"color": figures.COLOURS[0], "symbol": "diamond", "size": 8},
     )
     return fig
 
 
-def _histogram(real: np.ndarray, simulated: np.ndarray) -> go.Figure:
+def _histogram(real: np.ndarray, simulated: np.ndarray, say: Say) -> go.Figure:
     """Densities of all pixel values."""
     lo, hi = np.quantile(real, (0.0001, 0.9998))
     edges = np.linspace(lo, hi, 90)
-    fig = figures.figure(xaxis_title="pixel value (ADU)", yaxis_title="share of pixels", yaxis_type="log")
-    for name, clips, colour in (("real", real, figures.COLOURS[1]), ("simulated", simulated, figures.COLOURS[0])):
+    fig = figures.figure(xaxis_title=say("pixel value (ADU)"), yaxis_title=say("share of pixels"), yaxis_type="log")
+    for name, clips, colour in ((say("real"), real, figures.COLOURS[1]), (say("simulated"), simulated, figures.COLOURS[0])):
         share = np.histogram(clips, edges)[0] / clips.size
         fig.add_scatter(
             x=(edges[1:] + edges[:-1]) / 2, y=np.where(share > 0, share, np.nan), mode="lines", name=name, line_color=colour
@@ -195,11 +195,12 @@ def _histogram(real: np.ndarray, simulated: np.ndarray) -> go.Figure:
     return fig
 
 
-def _mean_spot(real: np.ndarray, found: localise.Track, simulated: np.ndarray, rows: np.ndarray) -> go.Figure:
+def _mean_spot(real: np.ndarray, found: localise.Track, simulated: np.ndarray, rows: np.ndarray, say: Say) -> go.Figure:
     """Profiles through the averaged spots of real clips and their twins."""
-    fig = figures.figure(xaxis_title="distance from the molecule (px)", yaxis_title="mean above background (ADU)")
+    titles = {"xaxis_title": say("distance from the molecule (px)"), "yaxis_title": say("mean above background (ADU)")}
+    fig = figures.figure(**titles)
     axis = np.arange(-PATCH_PX, PATCH_PX + 1)
-    for name, clips, colour in (("real", real[rows], figures.COLOURS[1]), ("simulated", simulated, figures.COLOURS[0])):
+    for name, clips, colour in ((say("real"), real[rows], figures.COLOURS[1]), (say("simulated"), simulated, figures.COLOURS[0])):
         profile = mean_patch(clips, found, rows)[PATCH_PX - 1 : PATCH_PX + 2].mean(axis=0)
         fig.add_scatter(x=axis, y=profile, mode="lines+markers", name=name, line_color=colour)
     return fig

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lib.task import Samples
+from lib.task import Phrase, Samples
 from lib.tasks.diffusion import estimators
 from lib.tasks.diffusion.arrays import network_inputs
 from lib.tasks.diffusion.config import CLIP_FRAMES, Acquisition, Training
@@ -47,7 +47,7 @@ def learn(samples: Samples, acquisition: Acquisition) -> tuple[Acquisition, str]
     if _others(alone, blur * d, clear & (d >= SLOW_PX2), float(np.median(still))):
         return acquisition, ""
     sigma = float(np.sqrt(np.median(still)))
-    sentence = f"width of a still spot {sigma:.2f} px, from {len(still)} clips with hardly any motion"
+    sentence = Phrase("width of a still spot {px:.2f} px, from {n} clips with hardly any motion", px=sigma, n=len(still))
     return acquisition.model_copy(update={"psf_sigma_px": round(sigma, 3), "psf_sigma_error_percent": ERROR_PERCENT}), sentence
 
 
