@@ -110,6 +110,11 @@ def _plain(value: Any, field: FieldInfo) -> Any:
     return value
 
 
+def typed(value: Any) -> str:
+    """A value as `Config.parse` takes it from a command line."""
+    return "" if value is None else ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def _optional(field: FieldInfo) -> bool:
     """Whether a field may be left empty, which is not the same as an empty text."""
     return type(None) in get_args(field.annotation)

@@ -97,7 +97,7 @@ def _together(folds: Sequence[Run]) -> dict[str, Any]:
     """The status of all folds as one: their mean value on validation, the time they took in all."""
     states = [run.status() for run in folds]
     values = [state.best_value for state in states if state.best_value is not None]
-    took_s = sum((state.finished_at or 0.0) - (state.started_at or 0.0) for state in states if state.finished_at)
+    took_s = sum(state.took_s or 0.0 for state in states if state.finished_at)
     ended = max((state.finished_at or 0.0) for state in states)
     best = float(np.mean(values)) if len(values) == len(states) else None
     return {"best_value": best, "best_epoch": None, "started_at": ended - took_s, "finished_at": ended}
@@ -124,12 +124,11 @@ def _in_order(task: Task, folds: Sequence[Run]) -> list[Run]:
             problem = "it is not a fold of the same training" if one not in wanted else "this fold is given twice"
             remedy = Phrase("Choose runs that differ in nothing but the fold, {name} and the others of it.", name=folds[0].name)
             raise InputError(Phrase("run {run}", run=run.id), problem, remedy)
-    if len(wanted) < 2 or (missing := [number for number, one in enumerate(wanted) if one not in given]):
-        told = (
-            "it has no folds"
-            if len(wanted) < 2
-            else Phrase("{n} of {count} folds are missing: number {numbers}", n=len(missing), count=len(wanted), numbers=missing)
-        )
+    missing = [f"{number}/{len(wanted)}" for number, one in enumerate(wanted, start=1) if one not in given]
+    if len(wanted) < 2 or missing:
+        lacking = Phrase("folds {folds} are missing", folds=", ".join(missing))
+        lacking = Phrase("fold {fold} is missing", fold=missing[0]) if len(missing) == 1 else lacking
+        told = "it has no folds" if len(wanted) < 2 else lacking
         raise InputError(Phrase("training of {name}", name=folds[0].name), told, "Train all folds, then join them.")
     return [folds[given.index(one)] for one in wanted]
 

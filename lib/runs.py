@@ -100,6 +100,13 @@ class Status(BaseModel):
     loss: float | None = None  # mean training loss of the last epoch
     reason: str = ""
     told: Any = ""  # the reason as `words.plain`, to be said in another language
+    paused_s: float = 0.0  # between an end and the resume after it, since `started_at`
+
+    @property
+    def took_s(self) -> float | None:
+        """Seconds of training until its end or the last sign of life, without pauses; None before it began."""
+        last = self.finished_at or self.heartbeat_at
+        return last - self.started_at - self.paused_s if self.started_at is not None and last is not None else None
 
     @property
     def why(self) -> str:
@@ -454,9 +461,11 @@ class Reporter:
         self.log.propagate = False
         self.log.setLevel(logging.INFO)
         try:
-            now = time.time()
-            started = {"started_at": self.status.started_at or now, "finished_at": None, "eta_s": None, "reason": ""}
-            self.update(write=True, state="running", **started)
+            now, before = time.time(), self.status
+            last = (before.finished_at or before.heartbeat_at) if before.started_at else None
+            paused_s = before.paused_s + (max(now - last, 0.0) if last else 0.0)
+            again: dict[str, Any] = {"finished_at": None, "eta_s": None, "reason": ""}
+            self.update(write=True, state="running", started_at=before.started_at or now, paused_s=paused_s, **again)
             if self.active:
                 handler = logging.FileHandler(self.run.folder / "log.txt", encoding="utf-8")
                 handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))

@@ -15,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import __version__, report, tasks
+from lib.config import typed
 from lib.figures import curves
 from lib.runs import Run, part, write_atomic, write_json
 from lib.task import InputError, Panel, Phrase, Task
@@ -22,6 +23,7 @@ from lib.words import Language, Say, core, english
 
 FORMATS = ("html", "pdf")
 RESAMPLES = 200
+FEWEST_UNITS = 10  # independent test samples: how much fewer of them differ says nothing of the next ones
 MAX_BOOTSTRAP_UNITS = 50_000  # of more independent ones the intervals are negligible and their making is not
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas")
 UNSEEN_BY_FOLD = "Each was predicted by the model of the fold that did not see it, nor was its cut-off chosen there."
@@ -48,7 +50,7 @@ def build(run: Run) -> dict[str, Any]:
             language: _panels(run, task.speaking(language), predicted, truth, samples)
             for language in task.languages() if language != "en"
         },
-        "provenance": _provenance(run, task, len(table)),
+        "provenance": _provenance(run, task, _units(task.independent(samples), len(table))),
     }  # fmt: skip
     write_json(run.folder / "sheet.json", _plain(sheet))
     write_atomic(run.folder / "model_card.md", _card(run, task, sheet))
@@ -73,20 +75,25 @@ def _plain(value: Any) -> Any:
 def metrics(task: Task, predicted: pd.DataFrame, truth: pd.DataFrame, group: pd.Series | None = None) -> list[dict[str, Any]]:
     """The task's figures of merit, the selecting one first, with a 95 % interval: the task's own, else a seeded bootstrap's.
 
-    Whole groups are drawn where samples have one, because samples of a group are not independent.
+    Whole groups are drawn where samples have one, because samples of a group are not independent. FEWEST_UNITS have intervals.
     """
     scores = task.score(predicted, truth)
     names = sorted(scores, key=lambda name: name != task.monitor.name)
-    units = np.arange(len(truth)) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
-    few = units.max(initial=-1) < MAX_BOOTSTRAP_UNITS
-    low, high = _bootstrap(task, predicted, truth, units) if few else ({}, {})
-    for name, (lowest, highest) in task.intervals(predicted, truth, group).items():
+    units = _units(group, len(truth))
+    n_units = int(units.max(initial=-1)) + 1
+    low, high = _bootstrap(task, predicted, truth, units) if FEWEST_UNITS <= n_units <= MAX_BOOTSTRAP_UNITS else ({}, {})
+    for name, (lowest, highest) in task.intervals(predicted, truth, group).items() if n_units >= FEWEST_UNITS else ():
         low[name], high[name] = lowest, highest
     return [
         {"name": name, "value": float(scores[name]), "unit": task.monitor.unit if name == task.monitor.name else "",
          "low": _known(low.get(name)), "high": _known(high.get(name))}
         for name in names
     ]  # fmt: skip
+
+
+def _units(group: pd.Series | None, n: int) -> np.ndarray:
+    """Numbers from 0 (n,) of what is independent among n samples: their groups, or each of them."""
+    return np.arange(n) if group is None else pd.factorize(group, use_na_sentinel=False)[0]
 
 
 def _known(value: float | None) -> float | None:
@@ -99,8 +106,6 @@ def _bootstrap(
     """Lower and upper end of the central 95 % of every score over RESAMPLES draws, with replacement, of units (n,) from 0."""
     rng = np.random.default_rng(0)
     members = np.split(np.argsort(units, kind="stable"), np.cumsum(np.bincount(units))[:-1])
-    if len(members) < 2:
-        return {}, {}
     draws = []
     for _ in range(RESAMPLES):
         rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
@@ -138,11 +143,13 @@ def _in_words(fig: go.Figure, say: Say) -> go.Figure:
     return fig.update_xaxes(title_text=say("epoch")).for_each_annotation(lambda mark: mark.update(text=say("best")))
 
 
-def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
-    """Where the model comes from: data, seed, settings, versions, duration, and the command that makes it again."""
+def _provenance(run: Run, task: Task, units: np.ndarray) -> dict[str, Any]:
+    """Where the model comes from: data, seed, settings, versions, duration, and the command that makes it again.
+
+    `units` (n,) number what is independent among the test samples.
+    """
     status, about, config = run.status(), run.about(), run.config()
     ended = status.finished_at or status.heartbeat_at  # the trainer builds the sheet before it says that it is done
-    seconds = ended - status.started_at if ended and status.started_at else None
     versions = {"lightbench": str(about.get("version") or __version__), "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -154,9 +161,9 @@ def _provenance(run: Run, task: Task, n_test: int) -> dict[str, Any]:
         key: value for key, value in config.items() if isinstance(extra := groups.get(key), dict) and extra.get("group") == "data"
     }
     return {
-        "command": command(run, task), "seed": config.get("seed"), "test_samples": n_test,
-        "unseen": UNSEEN_BY_FOLD if about.get("folds") else UNSEEN,
-        "data": data, "config": config, "versions": versions, "seconds": seconds, "trained_at": ended,
+        "command": command(run, task), "seed": config.get("seed"), "test_samples": len(units),
+        "test_units": int(units.max(initial=-1)) + 1, "unseen": UNSEEN_BY_FOLD if about.get("folds") else UNSEEN,
+        "data": data, "config": config, "versions": versions, "seconds": status.took_s, "trained_at": ended,
         "epochs": status.epoch, "best_epoch": status.best_epoch, "executor": about.get("executor"),
     }  # fmt: skip
 
@@ -169,7 +176,7 @@ def command(run: Run, task: Task) -> str:
     changed = {key: value for key, value in run.config().items() if key not in defaults or defaults[key] != value}
     words = ["python", "-m", "lib", "train", run.task]
     for key, value in changed.items():
-        words += ["--set", f"{key}={'' if value is None else value}"]
+        words += ["--set", f"{key}={typed(value)}"]
     if run.name != run.id:
         words += ["--name", run.name]
     return shlex.join(words)
@@ -220,7 +227,7 @@ Run `{run.task}/{run.id}`, made with Lightbench {made["versions"]["lightbench"]}
 ## Data
 
 Seed {made["seed"]}. {data or "See the settings below"}.
-Test samples: {made["test_samples"]}. {made["unseen"]}
+Tested on {tested(made, english)}. {made["unseen"]}
 
 ## Figures of merit on the test samples
 
@@ -296,9 +303,16 @@ def _facts(run: Run, task: Task, sheet: Mapping[str, Any], say: Say) -> dict[str
             "{output}, from {input}", output=task.say(task.output_label), input=task.say(task.input_label)
         ),
         say("Trained"): _trained(made, say),
-        say("Tested on"): say("{n} samples. {unseen}", n=made["test_samples"], unseen=say(made["unseen"])),
+        say("Tested on"): say("{samples}. {unseen}", samples=tested(made, say), unseen=say(made["unseen"])),
         say("Sheet made"): _date(sheet["created_at"], say),
     }  # fmt: skip
+
+
+def tested(made: Mapping[str, Any], say: Say) -> str:
+    """How many test samples there were, how many of them independent, and whether that is too few for intervals."""
+    n, units = made["test_samples"], made.get("test_units", made["test_samples"])
+    told = say("{n} samples", n=n) if units == n else say("{n} samples, {units} of them independent", n=n, units=units)
+    return say("{told}: too few for 95 % intervals", told=told) if units < FEWEST_UNITS else told
 
 
 def _trained(made: Mapping[str, Any], say: Say) -> str:

@@ -5,11 +5,14 @@ A fifth task is tested by being there. What is special about a task is tested in
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -19,7 +22,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import lib.tasks
-from lib import predict, runs
+from lib import predict, runs, sheet
 from lib.task import Config, InputError, Panel, Samples, Split, Task, TrainConfig, TrainingData
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +133,24 @@ def test_presets_are_valid(task: Task) -> None:
         task.Simulation.parse(preset)
     for preset in task.training_presets.values():
         task.Training.parse(preset)
+
+
+def test_the_command_of_a_sheet_gives_back_all_settings(task: Task, bench: Path) -> None:
+    """Of every preset, and of lists that are not the default's."""
+    others: dict[str, Any] = {}
+    for name, field in task.Training.model_fields.items():
+        if get_origin(field.annotation) is tuple:
+            several = (2,) * len(field.default) if field.default else ("the rest", "any>OK=3")
+            with suppress(InputError):
+                task.Training.parse({name: several})
+                others[name] = several
+    for preset in (*task.training_presets.values(), others):
+        config = task.Training.parse(preset)
+        run = runs.create(task.name, config.model_dump(mode="json"), name="with, a 'name'")
+        words = shlex.split(sheet.command(run, task))
+        typed = dict(word.split("=", 1) for before, word in itertools.pairwise(words) if before == "--set")
+        assert task.Training.parse(typed) == config
+        assert words[-2:] == ["--name", "with, a 'name'"]
 
 
 def test_wrong_key_lists_the_valid_ones(task: Task) -> None:

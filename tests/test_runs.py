@@ -259,6 +259,30 @@ def test_reporter_renews_the_heartbeat_by_itself(run: Run, monkeypatch: pytest.M
     assert "hello from the trainer" in run.log()
 
 
+@pytest.mark.parametrize("end", ["cancelled", None])
+def test_a_resumed_run_does_not_count_the_pause(run: Run, end: runs.State | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(runs.time, "time", lambda: clock[0])
+
+    def trains(seconds: float) -> None:
+        reporter = Reporter(run)
+        with reporter.beating():
+            clock[0] += seconds
+            reporter.update(write=True)
+        if end:
+            reporter.close(end)
+
+    trains(60)
+    assert run.status().took_s == 60
+    clock[0] += 3600
+    run.set_status(state="queued", finished_at=None)
+    trains(20)
+    assert run.status().took_s == 80 and run.status().started_at == 1000
+    clock[0] += 500
+    trains(5)
+    assert run.status().took_s == 85 and run.status().paused_s == 4100
+
+
 def test_only_the_first_rank_writes(run: Run) -> None:
     before = (run.folder / "status.json").read_text()
     reporter = Reporter(run, active=False)

@@ -66,10 +66,11 @@ def test_intervals_are_the_same_every_time_and_as_wide_as_theory_says(toy: Task)
 
 
 def test_samples_of_a_group_are_drawn_together(toy: Task):
-    """Three groups, each off by its own value: samples within say nothing new, so the interval is wide."""
-    truth = pd.DataFrame({"mean_v": np.zeros(60)})
-    group = pd.Series(np.arange(60) // 20)
-    predicted = pd.DataFrame({"mean_v": np.repeat([-1.0, 0.0, 1.0], 20)})
+    """Groups, each off by its own value: samples within say nothing new, so the interval is wide."""
+    n = 20 * sheet.FEWEST_UNITS
+    truth = pd.DataFrame({"mean_v": np.zeros(n)})
+    group = pd.Series(np.arange(n) // 20)
+    predicted = pd.DataFrame({"mean_v": np.repeat(np.linspace(-1, 1, sheet.FEWEST_UNITS), 20)})
     alone = {m["name"]: m["high"] - m["low"] for m in sheet.metrics(toy, predicted, truth)}
     grouped = {m["name"]: m["high"] - m["low"] for m in sheet.metrics(toy, predicted, truth, group)}
     assert grouped["bias_v"] > 2.5 * alone["bias_v"]
@@ -77,8 +78,28 @@ def test_samples_of_a_group_are_drawn_together(toy: Task):
 
 def test_groups_are_those_of_the_test_samples(toy: Task):
     """All samples in one group: there is nothing to draw from, so no interval is claimed."""
-    built = sheet.build(finished(toy, group="one molecule"))
+    run = finished(toy, group="one molecule")
+    built = sheet.build(run)
     assert [(metric["low"], metric["high"]) for metric in built["metrics"]] == [(None, None)] * 2
+    told = "60 samples, 1 of them independent: too few for 95 % intervals"
+    assert told in sheet.html(run) and f"Tested on {told}." in (run.folder / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize("more", [0, -1])
+def test_few_groups_have_no_interval_not_even_the_tasks_own(toy: Task, more: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(type(toy), "intervals", lambda *_: {"bias_v": (-1.0, 1.0)})
+    n = sheet.FEWEST_UNITS + more
+    group = pd.Series(np.repeat(np.arange(n), 3))
+    truth = pd.DataFrame({"mean_v": np.zeros(3 * n)})
+    predicted = truth + np.random.default_rng(0).normal(size=truth.shape)
+    found = {metric["name"]: metric["low"] is not None for metric in sheet.metrics(toy, predicted, truth, group)}
+    assert found == dict.fromkeys(("rmse_v", "bias_v"), more == 0)
+
+
+def test_the_time_a_run_lay_still_is_not_time_of_training(toy: Task):
+    run = finished(toy)
+    run.set_status(paused_s=30.0)
+    assert sheet.build(run)["provenance"]["seconds"] == 60
 
 
 def test_a_model_fitted_in_one_go_shows_no_curves_of_training(toy: Task):

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lib.task import Config
+from lib.config import Config, typed
 from lib.ui.words import t
 
 
@@ -19,13 +19,8 @@ def changed(config: Config) -> dict[str, Any]:
 
 def command(words: Sequence[str], settings: Mapping[str, Any] | None = None) -> str:
     """`python -m lib …` with one `--set` for all settings, quoted for a shell."""
-    pairs = [f"{key}={_typed(value)}" for key, value in (settings or {}).items() if value is not None]
+    pairs = [f"{key}={typed(value)}" for key, value in (settings or {}).items() if value is not None]
     return shlex.join(["python", "-m", "lib", *words, *(["--set", *pairs] if pairs else [])])
-
-
-def _typed(value: Any) -> str:
-    """A value as `Config.parse` takes it from a shell; several are separated by commas."""
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def show_command(text: str) -> None:

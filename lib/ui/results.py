@@ -17,7 +17,17 @@ from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, pl
 from lib.ui.curves import axis_title, monitor_curve, overlay, words
 from lib.ui.panels import show_figure, show_panels
 from lib.ui.promise import TURN, another_promise, joint_sheet
-from lib.ui.rundata import Overview, differing, export_name_of, metrics_of, overviews, sheet_of, test_csv
+from lib.ui.rundata import (
+    Overview,
+    differing,
+    export_name_of,
+    metrics_of,
+    overviews,
+    settings_of,
+    sheet_of,
+    test_csv,
+    tested_on,
+)
 from lib.ui.theme import duration, number
 from lib.ui.words import t
 from lib.words import core
@@ -72,7 +82,7 @@ def runs_table(task: Task, rows: Sequence[Overview]) -> pd.DataFrame:
             t("made"): pd.to_datetime(pd.Series([row.status.created_at for row in rows]), unit="s", utc=True),
         }
     )
-    names = [name for name in differing(rows) if name not in ("model", "epochs", "start_from")][:SHOWN_SETTINGS]
+    names = [name for name in differing(task, rows) if name not in ("model", "epochs", "start_from")][:SHOWN_SETTINGS]
     if any(exported):
         table[t("exported as")] = exported
     return table.assign(**{name: [_plain_cell(row.config.get(name)) for row in rows] for name in names})
@@ -190,8 +200,11 @@ def metrics_table(task: Task, metrics: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def _provenance(task: Task, made: Mapping[str, Any]) -> None:
-    facts = t("Test samples: **{n}**. Trained in {time}.", n=made["test_samples"], time=duration(made["seconds"]))
-    st.markdown(f"{core(task.language)(made['unseen'])} {facts}")
+    from lib import sheet  # brings what makes figures, which a page without a sheet need not load
+
+    say = core(task.language)
+    facts = t("Tested on {samples}. Trained in {time}.", samples=sheet.tested(made, say), time=duration(made["seconds"]))
+    st.markdown(f"{say(made['unseen'])} {facts}")
     st.markdown(t("To make it again:"))
     st.code(made["command"], language="bash", wrap_lines=True)
     left, right = st.columns([3, 2])
@@ -267,19 +280,31 @@ def _comparison(task: Task, rows: Sequence[Overview], worker: WorkerLike) -> Non
         joint_sheet(task, [row.run for row in rows], worker)
     labels = unique_labels(rows)
     st.markdown("##### " + t("Figures of merit on test samples, with 95 % intervals"))
-    merits = merit_table(task, rows, labels)
-    if merits.empty:
-        empty_state(t("None of these runs has a result sheet yet."))
-    else:
-        st.dataframe(merits, hide_index=True, width="stretch")
+    _merits(task, rows, labels)
     with guard():
         _overlaid(task, rows, labels)
     st.markdown("##### " + t("Settings that differ"))
-    settings = settings_table(rows, labels)
+    settings = settings_table(task, rows, labels)
     if settings.empty:
         st.caption(t("All settings are the same."))
     else:
         st.dataframe(settings, hide_index=True, width="stretch", height="auto" if len(settings) < 12 else 430)
+
+
+def _merits(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> None:
+    """The table of figures of merit, which runs lack them, and whether they are of the same test."""
+    merits = merit_table(task, rows, labels)
+    if merits.empty:
+        empty_state(t("None of these runs has a result sheet yet."))
+        return
+    if len({tested_on(row.run) for row in rows} - {""}) > 1:
+        text = t("These runs were not all tested on the same samples: part of their difference may be one of the tests.")
+        st.warning(text, icon=":material/compare_arrows:")
+    st.dataframe(merits, hide_index=True, width="stretch")
+    for row, label in zip(rows, labels, strict=True):
+        if label not in merits:
+            why = plain(" · ".join(filter(None, [t(row.state), task.tell(row.status.why)])))
+            st.caption(t("{name} has no result sheet ({why}).", name=plain(label), why=why))
 
 
 def _overlaid(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> None:
@@ -304,16 +329,18 @@ def unique_labels(rows: Sequence[Overview]) -> list[str]:
 
 
 def merit_table(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> pd.DataFrame:
-    """One row per figure of merit, one column per run that has a sheet: value with its interval."""
+    """One row per figure of merit, one column per run that has a sheet: value with its interval; last what it was tested on."""
+    from lib import sheet  # brings what makes figures, which a page without a sheet need not load
+
     sheets = {label: sheet_of(row.run) for row, label in zip(rows, labels, strict=True)}
     columns = {
-        label: {task.say(m["name"]): _with_interval(m) for m in sheet["metrics"]} for label, sheet in sheets.items() if sheet
-    }
-    return pd.DataFrame(columns).fillna("–").rename_axis(t("figure of merit")).reset_index()
-
-
-def _merits(task: Task, metrics: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {task.say(metric["name"]): _with_interval(metric) for metric in metrics}
+        label: {words(m["name"], m["unit"], task.say): _with_interval(m) for m in one["metrics"]}
+        | {t("tested on"): sheet.tested(one["provenance"], core(task.language))}
+        for label, one in sheets.items() if one
+    }  # fmt: skip
+    table = pd.DataFrame(columns)
+    order = [name for name in table.index if name != t("tested on")] + [t("tested on")] * bool(len(table))
+    return table.loc[order].fillna("–").rename_axis(t("figure of merit")).reset_index()
 
 
 def _with_interval(metric: Mapping[str, Any]) -> str:
@@ -322,8 +349,10 @@ def _with_interval(metric: Mapping[str, Any]) -> str:
     return value if metric["low"] is None else f"{value} ({span})"
 
 
-def settings_table(rows: Sequence[Overview], labels: Sequence[str]) -> pd.DataFrame:
+def settings_table(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> pd.DataFrame:
     """Only the settings that differ, one row each, one column per run."""
-    names = differing(rows, ignore=())
-    columns = {label: [str(row.config.get(name, "–")) for name in names] for label, row in zip(labels, rows, strict=True)}
+    names = differing(task, rows, ignore=())
+    columns = {
+        label: [str(one.get(name, "–")) for name in names] for label, one in zip(labels, settings_of(task, rows), strict=True)
+    }
     return pd.DataFrame({t("setting"): names} | columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,23 @@ def test_csv(run: Run) -> bytes | None:
     return _test_csv(str(run.folder), stamp) if stamp != NO_FILE else None
 
 
-def differing(rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> list[str]:
+def tested_on(run: Run) -> str:
+    """A digest of the test samples with their true values, the same for runs that were tested on the same; "" without any."""
+    stamp = _changed(run.folder / "test_predictions.parquet")
+    return _tested_on(str(run.folder), stamp) if stamp != NO_FILE else ""
+
+
+def settings_of(task: Task, rows: Sequence[Overview]) -> list[dict[str, Any]]:
+    """All settings of each run; one that did not exist when a run was made has its default."""
+    defaults = task.Training().model_dump(mode="json")
+    return [defaults | dict(row.config) for row in rows]
+
+
+def differing(task: Task, rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> list[str]:
     """Settings that are not the same in all these runs, in the order of the Config."""
-    names = list(dict.fromkeys(name for row in rows for name in row.config))
-    return [n for n in names if n not in set(ignore) and len({repr(row.config.get(n)) for row in rows}) > 1]
+    settings = settings_of(task, rows)
+    names = list(dict.fromkeys(name for one in settings for name in one))
+    return [n for n in names if n not in set(ignore) and len({repr(one.get(n)) for one in settings}) > 1]
 
 
 def seconds_per_sample(
@@ -175,6 +189,15 @@ def _export_name(folder: str, stamp: Stamp, _task: Task) -> str:
         return _task.knowing(run.facts()).export_name(_task.Training.parse(run.config()))
     except InputError:  # settings of another version, or a name that no file can have
         return ""
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def _tested_on(folder: str, stamp: Stamp) -> str:
+    table = Run(Path(folder)).test_predictions()
+    if table is None:
+        return ""
+    known = table[[column for column in table if not str(column).startswith("predicted.")]].astype(str)
+    return hashlib.sha256(pd.util.hash_pandas_object(known, index=False).to_numpy().tobytes()).hexdigest()
 
 
 @st.cache_data(ttl=600, max_entries=4, show_spinner=False)

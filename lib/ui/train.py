@@ -237,15 +237,10 @@ def _facts(task: Task, row: Overview, jobs: Jobs) -> None:
     cells = st.columns([2, 2, 2, 3])
     cells[0].metric(t("Epoch"), f"{status.epoch} / {status.epochs}")
     cells[1].metric(t("Time left"), duration(status.eta_s) if row.state == "running" else "–")
-    last = status.finished_at or status.heartbeat_at
-    cells[2].metric(t("Took") if not row.active else t("Running for"), _span(status.started_at, last))
+    cells[2].metric(t("Took") if not row.active else t("Running for"), "–" if status.took_s is None else duration(status.took_s))
     where = t("epoch {n}", n=status.best_epoch) if status.best_epoch is not None else None
     best = t("Best {value}", value=words(status.metric or task.monitor.name, status.unit or task.monitor.unit, task.say))
     cells[3].metric(best, row.best, where, delta_color="off", delta_arrow="off")
-
-
-def _span(start: float | None, end: float | None) -> str:
-    return duration(end - start) if start is not None and end is not None else "–"
 
 
 def _curves(task: Task, row: Overview) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from lib import sheet
 from lib.task import InputError, Task
 from tests.pages.conftest import figures
 from tests.pages.opening import FileWorker, links, make_run, open_page, texts, with_sheet
@@ -62,12 +65,40 @@ def test_several_runs_are_compared() -> None:
     assert page.subheader[0].value == "2 runs side by side"
     merits, settings = page.dataframe[1].value, page.dataframe[2].value
     assert list(merits.columns) == ["figure of merit", "first", "second"]
-    row = merits.set_index("figure of merit").loc["rmse_v"]
+    row = merits.set_index("figure of merit").loc["RMSE"]
     assert row["first"].startswith("0.25 V") and row["second"].startswith("0.5 V")
     assert list(settings["setting"]) == ["model", "learning_rate"]
     assert list(settings["second"]) == ["deep", "0.003"]
     curves = figures(page)
     assert len(curves) == 2 and all('"first"' in spec and '"second"' in spec for spec in curves)
+
+
+def test_runs_of_the_same_test_are_compared_without_a_warning_and_others_with_one() -> None:
+    first, second = with_sheet(make_run("first")), with_sheet(make_run("second"), error_v=0.5)
+    page = open_page("toy-results", run=f"{first.id},{second.id}")
+    assert not page.warning
+    assert list(page.dataframe[1].value.iloc[-1]) == ["tested on", "40 samples", "40 samples"]
+    table = second.test_predictions().iloc[:9]
+    table.to_parquet(second.folder / "test_predictions.parquet")
+    sheet.build(second)
+    page = open_page("toy-results", run=f"{first.id},{second.id}")
+    assert "not all tested on the same samples" in page.warning[0].value
+    assert page.dataframe[1].value.iloc[-1]["second"] == "9 samples: too few for 95 % intervals"
+
+
+def test_a_run_without_a_sheet_is_told_beside_those_that_have_one() -> None:
+    good, broken = with_sheet(make_run("good")), make_run("broken *one*", "failed")
+    page = open_page("toy-results", run=f"{good.id},{broken.id}")
+    assert list(page.dataframe[1].value.columns) == ["figure of merit", "good"]
+    assert "broken \\*one\\* has no result sheet (failed · The disk is full.)." in texts(page)
+
+
+def test_a_setting_that_a_run_is_too_old_to_have_had_its_default() -> None:
+    old, new = with_sheet(make_run("old")), with_sheet(make_run("new"))
+    config = {key: value for key, value in old.config().items() if key != "weight_decay"}
+    (old.folder / "config.json").write_text(json.dumps(old.about() | {"config": config}))
+    page = open_page("toy-results", run=f"{old.id},{new.id}")
+    assert "All settings are the same." in texts(page)
 
 
 def test_runs_of_one_name_stay_apart() -> None:
