@@ -131,6 +131,7 @@ def _one(task: Task, row: Overview, worker: WorkerLike) -> None:
         _no_sheet(task, row, worker)
         return
     _metrics(task, sheet["metrics"])
+    st.caption(t("Tested on {samples}.", samples=tested_in_words(task, sheet)))
     with guard():
         behind = partial(samples_behind, task, row.run)
         show_panels([Panel.from_json(panel) for panel in _panels(task, sheet)], f"sheet-{row.run.id}", behind=behind)
@@ -150,6 +151,13 @@ def samples_behind(task: Task, run: Run, numbers: Sequence[int]) -> list[Panel]:
     found = [number for number in numbers if number in kept]
     predicted = part(table.iloc[found], "predicted.").reset_index(drop=True)
     return task.knowing(run.facts()).behind_panels(predicted, samples.take([kept[n] for n in found])) if found else []
+
+
+def tested_in_words(task: Task, sheet: Mapping[str, Any]) -> str:
+    """What a sheet was tested on: "48 samples"."""
+    from lib.sheet import tested  # brings what makes figures, which a page without a sheet need not load
+
+    return tested(sheet["provenance"], core(task.language))
 
 
 def _panels(task: Task, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -200,11 +208,7 @@ def metrics_table(task: Task, metrics: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def _provenance(task: Task, made: Mapping[str, Any]) -> None:
-    from lib import sheet  # brings what makes figures, which a page without a sheet need not load
-
-    say = core(task.language)
-    facts = t("Tested on {samples}. Trained in {time}.", samples=sheet.tested(made, say), time=duration(made["seconds"]))
-    st.markdown(f"{say(made['unseen'])} {facts}")
+    st.markdown(f"{core(task.language)(made['unseen'])} {t('Trained in {time}.', time=duration(made['seconds']))}")
     st.markdown(t("To make it again:"))
     st.code(made["command"], language="bash", wrap_lines=True)
     left, right = st.columns([3, 2])
@@ -329,18 +333,14 @@ def unique_labels(rows: Sequence[Overview]) -> list[str]:
 
 
 def merit_table(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> pd.DataFrame:
-    """One row per figure of merit, one column per run that has a sheet: value with its interval; last what it was tested on."""
-    from lib import sheet  # brings what makes figures, which a page without a sheet need not load
-
+    """One row per figure of merit, the test before them, one column per run that has a sheet: values with their intervals."""
     sheets = {label: sheet_of(row.run) for row, label in zip(rows, labels, strict=True)}
     columns = {
-        label: {words(m["name"], m["unit"], task.say): _with_interval(m) for m in one["metrics"]}
-        | {t("tested on"): sheet.tested(one["provenance"], core(task.language))}
+        label: {t("tested on"): tested_in_words(task, one)}
+        | {words(m["name"], m["unit"], task.say): _with_interval(m) for m in one["metrics"]}
         for label, one in sheets.items() if one
     }  # fmt: skip
-    table = pd.DataFrame(columns)
-    order = [name for name in table.index if name != t("tested on")] + [t("tested on")] * bool(len(table))
-    return table.loc[order].fillna("–").rename_axis(t("figure of merit")).reset_index()
+    return pd.DataFrame(columns).fillna("–").rename_axis(t("figure of merit")).reset_index()
 
 
 def _with_interval(metric: Mapping[str, Any]) -> str:

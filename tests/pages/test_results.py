@@ -46,6 +46,7 @@ def test_the_best_run_is_shown_first_with_its_sheet() -> None:
     shown = {metric.label: metric.value for metric in page.metric}
     assert shown["RMSE"] == "0.25 V" and "bias v" in shown
     assert "Predicted against true" in texts(page) and len(figures(page)) == 3
+    assert "Tested on 40 samples." in texts(page)
     assert "Neither training nor the choice of the best epoch saw the test samples." in texts(page)
     assert any("python -m lib train toy" in block.value for block in page.code)
 
@@ -77,13 +78,13 @@ def test_runs_of_the_same_test_are_compared_without_a_warning_and_others_with_on
     first, second = with_sheet(make_run("first")), with_sheet(make_run("second"), error_v=0.5)
     page = open_page("toy-results", run=f"{first.id},{second.id}")
     assert not page.warning
-    assert list(page.dataframe[1].value.iloc[-1]) == ["tested on", "40 samples", "40 samples"]
+    assert list(page.dataframe[1].value.iloc[0]) == ["tested on", "40 samples", "40 samples"]
     table = second.test_predictions().iloc[:9]
     table.to_parquet(second.folder / "test_predictions.parquet")
     sheet.build(second)
     page = open_page("toy-results", run=f"{first.id},{second.id}")
     assert "not all tested on the same samples" in page.warning[0].value
-    assert page.dataframe[1].value.iloc[-1]["second"] == "9 samples: too few for 95 % intervals"
+    assert page.dataframe[1].value.iloc[0]["second"] == "9 samples: too few for 95 % intervals"
 
 
 def test_a_run_without_a_sheet_is_told_beside_those_that_have_one() -> None:
