@@ -73,15 +73,15 @@ def joined(folds: Sequence[Run]) -> Run:
     """A run without a model whose test predictions are those of all folds of one training, each row by the model that did not
     see it; the one made before, where these runs were joined already. Its sheet is built.
 
-    Raises InputError where these are not the folds of one training, each once and all there, or one is not done.
+    Raises InputError where these are not the folds of one training on one table, each once and all there, or one is not done.
     """
     task = tasks.get(_task_of(folds))
     ordered = _in_order(task, folds)
     names = [run.id for run in ordered]
-    for run in list_runs(task.name):
-        if run.about().get("folds") == names and run.sheet():
-            return run
     facts = task.joined([run.facts() for run in ordered])
+    for run in list_runs(task.name):
+        if run.about().get("folds") == names and run.sheet() and run.facts() == facts:
+            return run
     tables = [run.test_predictions() for run in ordered]
     found = [_parts(table) for table in tables if table is not None]
     whole = pd.concat([one.assign(**{FOLD: k}) for k, (_, _, one) in enumerate(found)], ignore_index=True)

@@ -92,6 +92,7 @@ class _Physical(torch.nn.Module):
 def _onnx(model: Model, folder: Path) -> Path:
     """`<run>.onnx`, or as the task calls it, checked against torch before it gets its name."""
     target = folder / f"{model.task.export_name(model.config) or model.run.id}.onnx"
+    _refuse_other_run(target, model.run)
     exact = _precise(model)
     with tempfile.TemporaryDirectory(prefix="lightbench-onnx-") as name:
         path = Path(name) / "model.onnx"
@@ -107,6 +108,21 @@ def _onnx(model: Model, folder: Path) -> Path:
             raise InputError(Phrase("run {run}", run=model.run.id), problem, "Export it as safetensors instead.")
     write_atomic(target, content)
     return target
+
+
+def _refuse_other_run(target: Path, run: Run) -> None:
+    """Raises InputError where the file is there and is not this run's: a task's name may be that of runs with other promises."""
+    if not target.exists():
+        return
+    import onnx  # here, because the worker should start quickly
+
+    try:
+        told = {entry.key: entry.value for entry in onnx.load(str(target), load_external_data=False).metadata_props}
+    except Exception:  # noqa: BLE001 - protobuf's own, which has no types: it is no ONNX file
+        told = {}
+    if told.get("run") != run.id:
+        problem = Phrase("it is there already and is not of run {run}", run=run.id)
+        raise InputError(str(target), problem, "Choose another folder, or move that file away.")
 
 
 def _precise(model: Model) -> Model:

@@ -119,7 +119,11 @@ def folder_of(task: str) -> Path:
 
 def names(task: str) -> list[str]:
     """The label sets of a task, the one changed last first."""
-    found = [path for path in folder_of(task).glob(f"*/{LABEL_SET}") if not path.parent.name.startswith(".")]
+    return _names_in(folder_of(task))
+
+
+def _names_in(folder: Path) -> list[str]:
+    found = [path for path in folder.glob(f"*/{LABEL_SET}") if not path.parent.name.startswith(".")]
     return [path.parent.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
@@ -144,6 +148,10 @@ def create(task: str, name: str, by: str = "", started_from: Mapping[str, Any] |
 
 def load(folder: Path) -> LabelSet:
     """The set in a folder. Raises InputError where there is none, or where it is damaged."""
+    if not folder.is_dir():
+        there = _names_in(folder.parent)
+        remedy = Phrase("There are: {sets}.", sets=", ".join(there)) if there else "There are no label sets yet."
+        raise InputError(_subject(folder), "there is no such label set", remedy)
     for attempt in range(5):
         about = read_json(folder / LABEL_SET)
         if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:

@@ -15,7 +15,7 @@ import torch
 
 from lib import __version__
 from lib.runs import Run, write_atomic
-from lib.task import Arrays, InputError, Samples, Task, TrainConfig
+from lib.task import Arrays, InputError, Phrase, Samples, Task, TrainConfig
 
 Progress = Callable[[float], None]
 
@@ -79,6 +79,9 @@ def load_into(network: torch.nn.Module, path: Path, subject: str) -> dict[str, s
             metadata = dict(stream.metadata() or {})
         network.load_state_dict(safetensors.torch.load_file(path))
     except FileNotFoundError as error:
+        if folds := Run(path.parent).about().get("folds"):
+            remedy = Phrase("Use one of them: {runs}.", runs=", ".join(folds))
+            raise InputError(subject, "it is a joint sheet of several models", remedy) from error
         raise InputError(subject, "it has no trained weights yet", "Let it train for one epoch at least.") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(subject, "its model.safetensors cannot be read", "Train it again or restore the file.") from error

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import html
+import math
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,9 @@ from lib.figures import ACCENT, FONT, themed
 from lib.task import Film, InputError, Panel, Phrase, Picture
 from lib.words import Language, Say, core
 
-WIDE_PX, CELL_PX, CHARACTER_PX = 688, 10, 7.0  # of a page's content; around and of a character of a table
+WIDE_PX, CELL_PX, CHARACTER_PX, BOLD_PX = 688, 10, 7.0, 8.0  # of a page's content; around and of a character of a table
+FONT_PX, SMALLEST_PX = 12.5, 7.0  # of a table's text; 7 px are 5.3 pt on paper
+UNBROKEN = 16  # characters: a word is broken only if it is longer, and only where the smallest text does not do
 MAX_TABLE_ROWS = 200  # a browser lays out no more in reasonable time; the CSV has them all
 
 # The content is as wide on the screen as on A4 paper with these margins, so figures drawn for one fit the other.
@@ -42,11 +45,12 @@ dt {{ color: #52606d; }} dd {{ margin: 0; overflow-wrap: anywhere; }}
 section {{ margin: 0 0 26px; break-inside: avoid; }}
 section.long {{ break-inside: auto; }}
 p {{ margin: 4px 0 8px; }} .explanation {{ color: #52606d; font-size: 13px; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }}
-th {{ text-align: left; border-bottom: 1.5px solid #9aa5b1; padding: 4px 10px 4px 0; vertical-align: bottom; }}
-td {{ border-bottom: 1px solid #e4e8ec; padding: 3px 10px 3px 0; vertical-align: top; overflow-wrap: anywhere; }}
-.whole td, .whole th {{ overflow-wrap: break-word; }}
+.scroll {{ overflow-x: auto; font-size: {FONT_PX}px; }}
+table {{ border-collapse: collapse; width: 100%; font-size: inherit; font-variant-numeric: tabular-nums; }}
+th {{ text-align: left; border-bottom: 1.5px solid #9aa5b1; padding: .3em .8em .3em 0; vertical-align: bottom; }}
+td {{ border-bottom: 1px solid #e4e8ec; padding: .25em .8em .25em 0; vertical-align: top; }}
+td.number {{ white-space: nowrap; }}
+td.long {{ overflow-wrap: anywhere; min-width: {UNBROKEN * CHARACTER_PX / FONT_PX:.0f}em; }}
 tr {{ break-inside: avoid; }}
 code, pre {{ font: 12px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: #f1f4f6; border-radius: 3px; }}
 code {{ padding: 1px 4px; overflow-wrap: anywhere; }} pre {{ padding: 8px 10px; white-space: pre-wrap; overflow-wrap: anywhere; }}
@@ -114,16 +118,35 @@ def _table(table: pd.DataFrame, say: Say) -> str:
     shown = table.head(MAX_TABLE_ROWS)
     body = shown.to_html(index=False, border=0, escape=True, na_rep="–", float_format=lambda value: f"{value:.4g}")
     more = len(table) - len(shown)
-    whole = " whole" if _words_fit(shown) else ""
+    font_px, broken = _fit(shown)
+    body = re.sub("<td>(.*?)</td>", lambda cell: _cell(cell[1], broken), body, flags=re.DOTALL)
     told = html.escape(say("… and 1 more row.") if more == 1 else say("… and {n} more rows.", n=more))
-    return f'<div class="scroll{whole}">{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
+    size = f' style="font-size:{font_px:.1f}px"' if font_px < FONT_PX else ""
+    return f'<div class="scroll"{size}>{body}</div>' + (f'<p class="explanation">{told}</p>' if more else "")
 
 
-def _words_fit(table: pd.DataFrame) -> bool:
-    """Whether the longest words of all columns stand side by side, so that none need be broken."""
+def _fit(table: pd.DataFrame) -> tuple[float, bool]:
+    """(size of the text (px), whether long words are broken) with which all columns stand side by side, if any size does."""
     shown = table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    columns = [" ".join([str(name), *shown.iloc[:, place]]).split() for place, name in enumerate(shown)]
-    return sum(CELL_PX + CHARACTER_PX * max(map(len, words), default=0) for words in columns) <= WIDE_PX
+    words = [(_longest([str(name)]), _longest(shown.iloc[:, place])) for place, name in enumerate(shown)]
+    whole, broken = (
+        sum(CELL_PX + max(BOLD_PX * head, CHARACTER_PX * min(cell, most)) for head, cell in words)
+        for most in (math.inf, UNBROKEN)
+    )
+    if whole * SMALLEST_PX <= WIDE_PX * FONT_PX:
+        return min(1.0, WIDE_PX / whole) * FONT_PX, False
+    return max(SMALLEST_PX, min(1.0, WIDE_PX / broken) * FONT_PX), True
+
+
+def _longest(texts: Iterable[str]) -> int:
+    return max((len(word) for text in texts for word in text.split()), default=0)
+
+
+def _cell(text: str, broken: bool) -> str:
+    """A cell of escaped text, marked as a number or date, which never breaks, or as one with a word that may be broken."""
+    if re.fullmatch(r"[-+−]?\d[-+−\d.,:e]*%?", text):
+        return f'<td class="number">{text}</td>'
+    return f'<td class="long">{text}</td>' if broken and _longest([html.unescape(text)]) > UNBROKEN else f"<td>{text}</td>"
 
 
 def markdown(text: str) -> str:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import difflib
 import errno
-import json
-import logging
 import os
 import re
 import secrets
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -29,13 +25,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lib import __version__
 from lib.disk import ROOT, data_dir, files_below, for_browser, home, read_json, refuse_beyond_data, write_atomic, write_json
 from lib.task import InputError, Phrase, Samples
-from lib.words import from_plain, plain
+from lib.words import Say, from_plain
 
 __all__ = [
-    "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH", "Cancelled",
-    "Interrupted", "Predictions", "Reporter", "Run", "State", "Status", "checkpoints_dir", "cores", "create", "data_dir",
+    "FEWEST_UNITS", "FINISHED", "HEARTBEAT_S", "ROOT", "SHIPPED_HERE", "SHIPPED_PREFIX", "STALE_S", "TEST_ROW", "TRASH",
+    "Cancelled", "Interrupted", "Predictions", "Run", "State", "Status", "checkpoints_dir", "cores", "create", "data_dir",
     "default_model", "delete", "explain", "files_below", "find", "for_browser", "home", "list_runs", "meant", "part",
-    "read_json", "refuse_beyond_data", "restore", "save_predictions", "sets", "trash", "write_atomic", "write_json",
+    "read_json", "refuse_beyond_data", "restore", "save_predictions", "sets", "tested", "trash", "write_atomic", "write_json",
 ]  # fmt: skip
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -45,6 +41,7 @@ HEARTBEAT_S = 2.0  # the trainer renews status.json at least this often
 STALE_S = 30.0  # a heartbeat older than this is a dead one, seen from another machine
 SHIPPED_HERE = ROOT / "checkpoints"  # shipped models are found here wherever the user's own runs live
 TRASH = ".trash"
+FEWEST_UNITS = 10  # independent test samples: how much fewer of them differ says nothing of the next ones
 TEST_ROW = "test_row"  # column of the samples kept with a run: their row in its test predictions
 Predictions = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]  # predicted, true, and the samples' own table
 
@@ -275,6 +272,14 @@ def part(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return table[names].rename(columns=lambda name: name.removeprefix(prefix))
 
 
+def tested(sheet: Mapping[str, Any], say: Say) -> str:
+    """How many test samples a sheet is of, how many of them independent, and whether that is too few for intervals."""
+    n = sheet["provenance"]["test_samples"]
+    units = sheet["provenance"].get("test_units", n)
+    told = say("{n} samples", n=n) if units == n else say("{n} samples, {units} of them independent", n=n, units=units)
+    return say("{told}: too few for 95 % intervals", told=told) if units < FEWEST_UNITS else told
+
+
 def create(
     task: str,
     config: Mapping[str, Any],
@@ -438,71 +443,3 @@ def explain(error: BaseException) -> str:
         return Phrase(told, why=error.strerror or first_line, file=error.filename or Phrase("no name given"))
     told = "Training stopped on an unexpected error ({kind}: {why}); the log has the details."
     return Phrase(told, kind=type(error).__name__, why=first_line)
-
-
-class Reporter:
-    """The trainer's side of status.json and log.txt: a thread renews the heartbeat, `update` sets what it says.
-
-    An inactive reporter (any rank but 0) writes nothing.
-    """
-
-    def __init__(self, run: Run, on_progress: Callable[[Status], None] | None = None, active: bool = True) -> None:
-        self.run, self.on_progress, self.active = run, on_progress, active
-        self.status = run.status()
-        self.log = logging.getLogger(f"lightbench.run.{run.task}.{run.id}")
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Report `running` with a fresh heartbeat until the block ends; `close` tells how it ended."""
-        handler: logging.Handler = logging.NullHandler()
-        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.log.propagate = False
-        self.log.setLevel(logging.INFO)
-        try:
-            now, before = time.time(), self.status
-            last = (before.finished_at or before.heartbeat_at) if before.started_at else None
-            paused_s = before.paused_s + (max(now - last, 0.0) if last else 0.0)
-            again: dict[str, Any] = {"finished_at": None, "eta_s": None, "reason": ""}
-            self.update(write=True, state="running", started_at=before.started_at or now, paused_s=paused_s, **again)
-            if self.active:
-                handler = logging.FileHandler(self.run.folder / "log.txt", encoding="utf-8")
-                handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-                thread.start()
-            self.log.addHandler(handler)
-            yield
-        finally:
-            self._stop.set()
-            if thread.is_alive():
-                thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            try:
-                self.update(write=True)
-            except OSError as error:  # the trainer meets the same trouble at its next write and reports it
-                self.log.warning("heartbeat not written: %s", error)
-
-    def update(self, write: bool = False, **changes: Any) -> None:
-        """Set fields of the status; they reach the disk with the next heartbeat, or at once with `write`."""
-        with self._lock:
-            self.status = self.status.model_copy(update=changes | {"heartbeat_at": time.time()})
-            if write and self.active:
-                write_json(self.run.folder / "status.json", self.status.model_dump())
-        if changes and self.on_progress is not None and not self.status.finished:
-            self.on_progress(self.status)
-
-    def close(self, state: State, reason: str = "") -> None:
-        """Write how it ended, even on a full disk."""
-        final = {"state": state, "reason": str(reason), "told": plain(reason), "eta_s": None, "finished_at": time.time()}
-        try:
-            self.update(write=True, **final)
-        except OSError as error:  # no room for a new file: the old one's room is still there
-            self.log.warning("status written in place: %s", error)
-            with suppress(OSError), (self.run.folder / "status.json").open("r+b") as stream:
-                stream.write(json.dumps(self.status.model_dump()).encode())
-                stream.truncate()
-        for handler in list(self.log.handlers):
-            self.log.removeHandler(handler)
-            handler.close()

@@ -15,15 +15,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib import __version__, report, tasks
-from lib.config import typed
 from lib.figures import curves
-from lib.runs import Run, part, write_atomic, write_json
-from lib.task import InputError, Panel, Phrase, Task
+from lib.runs import FEWEST_UNITS, Run, part, tested, write_atomic, write_json
+from lib.task import InputError, Panel, Phrase, Task, typed
 from lib.words import Language, Say, core, english
 
 FORMATS = ("html", "pdf")
 RESAMPLES = 200
-FEWEST_UNITS = 10  # independent test samples: how much fewer of them differ says nothing of the next ones
 MAX_BOOTSTRAP_UNITS = 50_000  # of more independent ones the intervals are negligible and their making is not
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "pandas")
 UNSEEN_BY_FOLD = "Each was predicted by the model of the fold that did not see it, nor was its cut-off chosen there."
@@ -227,7 +225,7 @@ Run `{run.task}/{run.id}`, made with Lightbench {made["versions"]["lightbench"]}
 ## Data
 
 Seed {made["seed"]}. {data or "See the settings below"}.
-Tested on {tested(made, english)}. {made["unseen"]}
+Tested on {tested(sheet, english)}. {made["unseen"]}
 
 ## Figures of merit on the test samples
 
@@ -303,16 +301,9 @@ def _facts(run: Run, task: Task, sheet: Mapping[str, Any], say: Say) -> dict[str
             "{output}, from {input}", output=task.say(task.output_label), input=task.say(task.input_label)
         ),
         say("Trained"): _trained(made, say),
-        say("Tested on"): say("{samples}. {unseen}", samples=tested(made, say), unseen=say(made["unseen"])),
+        say("Tested on"): say("{samples}. {unseen}", samples=tested(sheet, say), unseen=say(made["unseen"])),
         say("Sheet made"): _date(sheet["created_at"], say),
     }  # fmt: skip
-
-
-def tested(made: Mapping[str, Any], say: Say) -> str:
-    """How many test samples there were, how many of them independent, and whether that is too few for intervals."""
-    n, units = made["test_samples"], made.get("test_units", made["test_samples"])
-    told = say("{n} samples", n=n) if units == n else say("{n} samples, {units} of them independent", n=n, units=units)
-    return say("{told}: too few for 95 % intervals", told=told) if units < FEWEST_UNITS else told
 
 
 def _trained(made: Mapping[str, Any], say: Say) -> str:

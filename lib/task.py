@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 
-from lib.config import Config, Group, InputError, TrainConfig, first_bytes, option
+from lib.config import Config, Group, InputError, TrainConfig, first_bytes, option, typed
 from lib.panels import Behind, Film, Marks, Panel, Pick, Picture, Reel, View
 from lib.plate import Facet, Plate
 from lib.samples import Arrays, Samples
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch is only ever imported by the job and the worker, neve
 __all__ = [
     "FOLD", "NOTHING", "TRUTH", "Arrays", "Behind", "Calibration", "Choices", "Config", "Facet", "Film", "Group", "InputError",
     "Marks", "Metric", "Panel", "Phrase", "Pick", "Picture", "Plate", "Reel", "Samples", "Split", "Task", "TrainConfig",
-    "TrainingData", "View", "first_bytes", "option",
+    "TrainingData", "View", "first_bytes", "option", "typed",
 ]  # fmt: skip
 
 Split = Literal["train", "validation", "calibration", "test"]

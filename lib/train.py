@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader
 from lib import lrfinder, ranks, runs, tasks
 from lib.batches import Batch, Errors, Scored, ShardSampler, TrainSource, ValidationSource, as_loader_worker, pick
 from lib.model import load_into, physical, save_weights
-from lib.runs import TEST_ROW, Cancelled, Predictions, Reporter, Run, Status, explain, find, save_predictions, write_atomic
+from lib.reporter import Reporter
+from lib.runs import TEST_ROW, Cancelled, Predictions, Run, Status, explain, find, save_predictions, write_atomic
 from lib.signals import postponed
 from lib.task import Arrays, InputError, Metric, Phrase, Split, Task, TrainConfig, TrainingData
 

@@ -109,6 +109,23 @@ def test_a_precise_network_is_exported_and_compared_in_float64(model: Model, tmp
     np.testing.assert_allclose(mean_v, readings.sum(1) + np.arcsinh(far).sum(1) + readings[:, 0] + far[:, 0], rtol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_file_of_another_run_is_not_overwritten(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs that differ in their promise alone have one name for their task."""
+    monkeypatch.setattr(type(model.task), "export_name", lambda task, config: "one name")
+    first = export.export(model.run, "onnx", tmp_path)
+    before = first.read_bytes()
+    other = runs.create("toy", model.run.config(), name="another promise")
+    models.save_weights(other, model.network)
+    with pytest.raises(InputError, match=f"is there already and is not of run {other.id}"):
+        export.export(other, "onnx", tmp_path)
+    assert first.read_bytes() == before
+    assert export.export(model.run, "onnx", tmp_path) == first, "the same run again"
+    first.write_bytes(b"no model")
+    with pytest.raises(InputError, match="is there already"):
+        export.export(model.run, "onnx", tmp_path)
+
+
 def test_safetensors_come_with_settings_and_card(model: Model, tmp_path: Path):
     (model.run.folder / "model_card.md").write_text("# card")
     path = export.export(model.run, "safetensors", tmp_path)

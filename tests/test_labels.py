@@ -44,6 +44,13 @@ def test_a_set_lies_under_the_data_folder_and_is_listed(folder: Path, home: Path
     assert labels.names("toy") == ["mine"] and labels.names("other") == []
 
 
+def test_a_set_that_is_not_there_is_told_with_those_that_are(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no such label set\. There are: mine"):
+        labels.load(folder.with_name("nosuch"))
+    with pytest.raises(InputError, match="There are no label sets yet"):
+        labels.load(labels.folder_of("other") / "nosuch")
+
+
 @pytest.mark.parametrize("name", ["../up", "", " ", ".hidden", "a/b", "con\n"])
 def test_a_name_never_becomes_a_path(home: Path, name: str) -> None:
     with pytest.raises(InputError, match="cannot be the name"):

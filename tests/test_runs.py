@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lib import runs
-from lib.runs import Reporter, Run, Status
+from lib.reporter import Reporter
+from lib.runs import Run, Status
 from lib.task import InputError
 from tests.conftest import wait_for
 

@@ -67,10 +67,10 @@ def test_intervals_are_the_same_every_time_and_as_wide_as_theory_says(toy: Task)
 
 def test_samples_of_a_group_are_drawn_together(toy: Task):
     """Groups, each off by its own value: samples within say nothing new, so the interval is wide."""
-    n = 20 * sheet.FEWEST_UNITS
+    n = 20 * runs.FEWEST_UNITS
     truth = pd.DataFrame({"mean_v": np.zeros(n)})
     group = pd.Series(np.arange(n) // 20)
-    predicted = pd.DataFrame({"mean_v": np.repeat(np.linspace(-1, 1, sheet.FEWEST_UNITS), 20)})
+    predicted = pd.DataFrame({"mean_v": np.repeat(np.linspace(-1, 1, runs.FEWEST_UNITS), 20)})
     alone = {m["name"]: m["high"] - m["low"] for m in sheet.metrics(toy, predicted, truth)}
     grouped = {m["name"]: m["high"] - m["low"] for m in sheet.metrics(toy, predicted, truth, group)}
     assert grouped["bias_v"] > 2.5 * alone["bias_v"]
@@ -88,7 +88,7 @@ def test_groups_are_those_of_the_test_samples(toy: Task):
 @pytest.mark.parametrize("more", [0, -1])
 def test_few_groups_have_no_interval_not_even_the_tasks_own(toy: Task, more: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(type(toy), "intervals", lambda *_: {"bias_v": (-1.0, 1.0)})
-    n = sheet.FEWEST_UNITS + more
+    n = runs.FEWEST_UNITS + more
     group = pd.Series(np.repeat(np.arange(n), 3))
     truth = pd.DataFrame({"mean_v": np.zeros(3 * n)})
     predicted = truth + np.random.default_rng(0).normal(size=truth.shape)
@@ -267,10 +267,3 @@ def test_the_pdf_has_pages_with_drawn_figures(toy: Task, tmp_path: Path):
     bare = [panel for panel in map(Panel.from_json, sheet.build(run)["panels"]) if isinstance(panel.content, pd.DataFrame)]
     without = report.pdf(report.page("Toy", {}, bare, kicker=""), "page")
     assert len(content) > len(without) + 10_000
-
-
-def test_words_of_a_table_are_whole_where_they_fit_and_broken_where_they_cannot() -> None:
-    few = pd.DataFrame({"truth": ["CROCHET11"], "score of the answer, mean (%)": [92.51234567890123]})
-    wide = pd.DataFrame({f"column {k}": ["a/path/without/any/space.parquet"] for k in range(4)})
-    pages = [report.page("t", {}, [Panel("a", "A", table)], kicker="k") for table in (few, wide)]
-    assert ['class="scroll whole"' in page for page in pages] == [True, False]

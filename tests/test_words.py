@@ -28,6 +28,8 @@ from lib.tasks.diffusion import score
 from lib.tasks.diffusion.views import METHOD_COLOURS
 from lib.tasks.reflectance import clean_views, sample_views
 from lib.tasks.reflectance import simulate_views as scale_views
+from lib.tasks.reflectance.columns import GEOMETRY
+from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.scale import SWEPT
 from lib.tasks.spectra import fluorophores, sheet_strata, simulate_views, verdicts
 from lib.ui import actions, clean, cluster, columns, context, curves, files, forms, home, look, sweep_form, theme
@@ -182,8 +184,9 @@ OWN_TABLES = {
     "reflectance": {
         *(text for texts in clean_views.CHECKS.values() for text in texts),
         *(text for *texts, _ in clean_views.READINGS.values() for text in texts),
-        *(words for _, words in clean_views.COPY_OF), *map(scale_views.in_words, SWEPT), *sample_views.INSTRUMENT,
-        "train", "validation", "calibration", "test", "bias_pp", "coverage_percent",
+        *(words for _, words in clean_views.COPY_OF), *map(scale_views.in_words, (*SWEPT, *GEOMETRY)), *sample_views.INSTRUMENT,
+        "train", "validation", "calibration", "test", "bias_pp", "coverage_percent", "rmse_pp",
+        "r2", *(f"mae_{name}_pp" for name in (*CHANNELS, *GEOMETRY)),
     },
     "spectra": {
         *fluorophores.NAMES, simulate_views.SCATTER, verdicts.PASS, verdicts.TASTE, verdicts.REJECT, verdicts.UNCERTIFIED,

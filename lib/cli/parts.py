@@ -20,7 +20,8 @@ from lib.jobs.array import queue_again
 from lib.jobs.bulk import ARRAY, submit
 from lib.jobs.profiles import ClusterProfile
 from lib.jobs.slurm import own_job
-from lib.runs import Interrupted, Reporter, Run
+from lib.reporter import Reporter
+from lib.runs import Interrupted, Run
 from lib.signals import handled
 from lib.task import InputError, Phrase
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,6 +14,9 @@ from lib.task import Task
 from lib.ui.words import t
 
 LOW, HIGH = "_lo", "_hi"
+NUMBER = "%.4g"
+MEASURED_ROWS, MOST_HEADING = 5, 16  # rows that an automatic width surely measures; characters of a heading that get room
+AROUND_PX, CHARACTER_PX = 24, 8  # of a cell
 OWN = ("no.", "kept", "why", "file", "sample", "note", "in_domain", "measured")  # columns of every task, and those that pages add
 
 
@@ -57,12 +61,27 @@ def column_config(task: Task, table: pd.DataFrame) -> dict[str, Any]:
         if pd.api.types.is_bool_dtype(table[column]):
             config[column] = st.column_config.CheckboxColumn(label, help=help_)
         elif pd.api.types.is_float_dtype(table[column]):
-            config[column] = st.column_config.NumberColumn(label, help=help_, format="%.4g")
+            config[column] = st.column_config.NumberColumn(label, help=help_, format=NUMBER, width=_room(label, table[column]))
         else:
             config[column] = st.column_config.Column(
                 label, help=help_, width="medium" if column == "file" and _long(table[column]) else None
             )
     return config
+
+
+def _room(label: str, numbers: pd.Series) -> int | None:
+    """Width (px) where a number longer than those that the automatic width measures would lose its first digits."""
+    values = numbers.to_numpy(float, na_value=np.nan)
+    measured = max((len(NUMBER % value) for value in values[:MEASURED_ROWS]), default=0)
+    longest = int(_characters(values[MEASURED_ROWS:]).max(initial=0))
+    return AROUND_PX + CHARACTER_PX * max(longest, min(len(label), MOST_HEADING)) if longest > measured else None
+
+
+def _characters(values: np.ndarray) -> np.ndarray:
+    """At most how many characters the browser shows of each of (n,) numbers: it writes 0.00001234 where Python has 1.234e-05."""
+    known = np.isfinite(values) & (values != 0)
+    tens = np.floor(np.log10(np.abs(values, where=known, out=np.ones(len(values)))))
+    return np.where((tens < -6) | (tens > 3), 9, np.where(tens < 0, 5 - tens, 5)) * known + (values < 0)
 
 
 def _long(column: pd.Series) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lib.config import Config, typed
+from lib.task import Config, typed
 from lib.ui.words import t
 
 

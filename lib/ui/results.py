@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lib.runs import TEST_ROW, Run, part
+from lib.runs import TEST_ROW, Run, part, tested
 from lib.task import InputError, Panel, Task
 from lib.ui.context import Jobs, WorkerLike, empty_state, guard, page_header, plain, query, set_query, stage_link
 from lib.ui.curves import axis_title, monitor_curve, overlay, words
@@ -131,7 +131,7 @@ def _one(task: Task, row: Overview, worker: WorkerLike) -> None:
         _no_sheet(task, row, worker)
         return
     _metrics(task, sheet["metrics"])
-    st.caption(t("Tested on {samples}.", samples=tested_in_words(task, sheet)))
+    st.caption(t("Tested on {samples}.", samples=tested(sheet, core(task.language))))
     with guard():
         behind = partial(samples_behind, task, row.run)
         show_panels([Panel.from_json(panel) for panel in _panels(task, sheet)], f"sheet-{row.run.id}", behind=behind)
@@ -151,13 +151,6 @@ def samples_behind(task: Task, run: Run, numbers: Sequence[int]) -> list[Panel]:
     found = [number for number in numbers if number in kept]
     predicted = part(table.iloc[found], "predicted.").reset_index(drop=True)
     return task.knowing(run.facts()).behind_panels(predicted, samples.take([kept[n] for n in found])) if found else []
-
-
-def tested_in_words(task: Task, sheet: Mapping[str, Any]) -> str:
-    """What a sheet was tested on: "48 samples"."""
-    from lib.sheet import tested  # brings what makes figures, which a page without a sheet need not load
-
-    return tested(sheet["provenance"], core(task.language))
 
 
 def _panels(task: Task, sheet: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -336,7 +329,7 @@ def merit_table(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> 
     """One row per figure of merit, the test before them, one column per run that has a sheet: values with their intervals."""
     sheets = {label: sheet_of(row.run) for row, label in zip(rows, labels, strict=True)}
     columns = {
-        label: {t("tested on"): tested_in_words(task, one)}
+        label: {t("tested on"): tested(one, core(task.language))}
         | {words(m["name"], m["unit"], task.say): _with_interval(m) for m in one["metrics"]}
         for label, one in sheets.items() if one
     }  # fmt: skip

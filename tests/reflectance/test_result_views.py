@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.splits import leaks
 from lib.task import Film, Panel, Samples
-from lib.tasks.reflectance import maps, predict_views, sheet_views, training_views
+from lib.tasks.reflectance import TASK, maps, predict_views, sheet_views, training_views
+from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS, TRUE
 from lib.tasks.reflectance.ranking import parse_target, ranked
-from lib.words import english
+from lib.tasks.reflectance.simulate_views import in_words
+from lib.words import english, plain
 from tests.reflectance.small import gratings
 
 FACTS: dict[str, Any] = {
@@ -130,6 +133,21 @@ def test_sheet_compares_with_simpler_ways_and_tells_of_leakage(samples: Samples)
     assert "A note." in panels["data"].content
     flattering = sheet_views.leakage_text(predicted, truth, table, FACTS | {"split_by": "nothing"}, english)
     assert "flatters" in flattering
+
+
+def test_a_french_sheet_has_no_english_names() -> None:
+    rng = np.random.default_rng(0)
+    truth = pd.DataFrame(rng.uniform(1, 2, (8, len(GEOMETRY))), columns=list(GEOMETRY))
+    note = plain(leaks(["s1", "s1", "s2"])[0])
+    facts = FACTS | {"stage": "geometry", "spans": dict.fromkeys(GEOMETRY, 1.0), "source": "12 rendered images, seed 0",
+                     "notes": [note]}  # fmt: skip
+    french = TASK.knowing(facts).speaking("fr")
+    panels = {p.key: p for p in french.sheet_panels(truth, truth, pd.DataFrame(index=range(8)))}
+    names = panels["geometry"].content["paramètre"]
+    assert names[0] == "période des crêtes (nm)" and not set(names) & {in_words(name) for name in GEOMETRY}
+    assert "Source : 12 images de synthèse." in panels["data"].content and "replicates" not in panels["data"].content
+    for name in (*TASK.knowing(facts).score(truth, truth), *(f"mae_{c}_pp" for c in CHANNELS), "rmse_pp", "r2"):
+        assert french.say(name) != name
 
 
 @pytest.mark.parametrize(("holds", "words"), [(True, "mean something"), (False, "mean nothing")])

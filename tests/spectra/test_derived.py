@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import derived, runs, train
+from lib import derived, model, runs, train
 from lib.__main__ import main
 from lib.runs import TEST_ROW, Run, part
 from lib.task import InputError, Panel
@@ -128,6 +128,8 @@ def test_the_joint_sheet_is_of_every_fold_s_test_rows(folds: list[Run]) -> None:
     assert "the fold that did not see it" in sheet["provenance"]["unseen"]
     assert sheet["provenance"]["command"].split()[4:] == [run.id for run in folds]
     assert not joint.has_model() and joint.status().best_value == pytest.approx(np.mean([f.status().best_value for f in folds]))
+    chosen = next(Panel.from_json(panel) for panel in sheet["panels"] if panel["key"] == "candidates").content
+    assert chosen["fold"].tolist() == ["1/2", "2/2"], "what each fold chose"
     assert derived.joined(folds).id == joint.id, "the same folds are joined once"
 
 
@@ -135,7 +137,7 @@ def test_only_all_folds_of_one_training_are_joined(folds: list[Run]) -> None:
     other = fitted("other", current_split=1, seed=1)
     joint = derived.joined(folds)
     for given, why in (
-        (folds[:1], "1 of 2 folds are missing"),
+        (folds[:1], "fold 2/2 is missing"),
         ([folds[0], folds[0]], "this fold is given twice"),
         ([folds[0], other], "not a fold of the same training"),
         ([folds[0], joint], "a joint sheet itself"),
@@ -145,6 +147,29 @@ def test_only_all_folds_of_one_training_are_joined(folds: list[Run]) -> None:
             derived.joined(given)
     with pytest.raises(InputError, match="a joint sheet of several models"):
         derived.recertified(joint, {"policy": "cost"})
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_folds_of_a_table_that_changed_are_not_joined(tmp_path: Path, checksums: bool) -> None:
+    path, rng = tmp_path / "spectra.csv", np.random.default_rng(3)
+    made: list[Run] = []
+    for fold, rows in ((0, 120), (1, 120 if checksums else 100)):
+        table = pd.DataFrame(rng.normal(5, 1, (rows, 8)), columns=[str(400 + 10 * k) for k in range(8)])
+        table.insert(0, "sort", np.arange(rows) % 2)
+        table.assign(sort=table["sort"].map({0: "a", 1: "b"})).to_csv(path, index=False)
+        options = {"channels": (), "kind": "AVA", "column": "sort", "data": str(path), "current_split": fold}
+        made.append(fitted("overwritten", **options))
+    if not checksums:  # runs that were made before there were any
+        for run in made:
+            run.save_facts({key: value for key, value in run.facts().items() if key != "table_sha256"})
+    with pytest.raises(InputError, match="not cut from the same rows"):
+        derived.joined(made)
+
+
+def test_a_joint_sheet_is_no_model(folds: list[Run]) -> None:
+    joint = derived.joined(folds)
+    with pytest.raises(InputError, match=f"joint sheet of several models. Use one of them: {folds[0].id}, {folds[1].id}"):
+        model.load(joint, TASK)
 
 
 def test_the_command_writes_the_joint_sheet(folds: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -295,6 +295,32 @@ def test_in_a_joint_sheet_each_row_is_decided_as_its_own_model_would(classes: in
     assert any(" – " in text for text in panels["cutoffs"].content["cut-off (%)"])
 
 
+def test_a_joint_sheet_tells_what_each_fold_chose() -> None:
+    predicted, truth, samples, folds = joint_of(2)
+    for fold, setting, averaged in zip(folds, ("components 5", "components 16"), ([0], [0, 1])):
+        table = [{"preprocessing": kind, "model": "PLS-DA", "setting": setting, "accuracy": 0.9} for kind in ("raw", "range")]
+        means = {"277": {name: [float(len(setting))] for name in fold["classes"]}}
+        fold |= {"chosen": {**table[0], "members": [table[k] for k in averaged], "table": table}, "class_means": means}
+    facts = json.loads(json.dumps(joined(folds)))
+    assert "chosen" not in facts and set(facts["class_means"]["277"]) == set(facts["classes"])
+    assert facts["class_means"]["277"]["OK"] == [12.5], "the mean of all folds"
+    panel = {p.key: p for p in sheet_views.sheet_panels(predicted, truth, samples, facts)}["candidates"]
+    assert "Each fold chose its model" in panel.explanation
+    assert panel.content.to_numpy().tolist() == [
+        ["1/2", "raw, PLS-DA, components 5", 0.9], ["2/2", "raw, PLS-DA, components 16; range, PLS-DA, components 16", 0.9]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("test_source", "fits"), [("is-val", True), ("like-val", False)])
+def test_rows_that_validate_and_test_are_counted_once(test_source: str, fits: bool) -> None:
+    folds = [facts_of(2) | {"test_source": test_source, "rows": {"train": 100 - n, "validation": n, "test": n}} for n in (40, 41)]
+    if fits:
+        assert joined(folds)["rows"] == {"test": 81}
+    else:
+        with pytest.raises(InputError, match="not cut from the same rows"):
+            joined(folds)
+
+
 def test_folds_of_different_classes_cannot_be_joined() -> None:
     with pytest.raises(InputError, match="their classes differ"):
         joined([facts_of(2), facts_of(3)])

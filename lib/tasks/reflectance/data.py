@@ -14,6 +14,7 @@ from lib.tasks.reflectance.augment import augment
 from lib.tasks.reflectance.columns import GEOMETRY, TARGETS, geometry_of
 from lib.tasks.reflectance.sources import Source, load
 from lib.tasks.reflectance.training import Training
+from lib.words import plain
 
 SPLIT, ORDER, CHANGE = 1, 2, 3  # streams of random numbers
 REFERENCES = 256  # training images that predictions are shown beside
@@ -68,7 +69,8 @@ class Images(TrainingData):
             "spans": _spans(table.iloc[train]),
             "nm_per_px": [low * (1 - SCALE_MARGIN), high * (1 + SCALE_MARGIN)] if math.isfinite(high) else [0.0, 1e9],
             "references": _references(table, self.reference_rows()),
-            "simulated": source.simulated, "source": source.origin, "split_by": self.config.split_by, "notes": notes,
+            "simulated": source.simulated, "source": source.origin, "split_by": self.config.split_by,
+            "notes": [plain(note) for note in notes],
             "start_from": self.config.start_from,
             "rows": {name: len(rows) for name, rows in self._rows.items()},
             "groups": {name: len(np.unique(numbered(table["specimen"])[rows])) for name, rows in self._rows.items()},
@@ -79,8 +81,8 @@ class Images(TrainingData):
 
         "stage", "loss_weights", "geometry_weight", "channels" and "geometry" (mean and standard deviation over training images),
         "spans" (5 to 95 % range of each parameter), "nm_per_px" (range), "references" (name, kind and channels of training images
-        that new ones are compared with), "simulated", "source", "split_by", "notes", "rows" and "groups" (images and specimens of
-        each part).
+        that new ones are compared with), "simulated", "source", "split_by", "notes" (as `words.plain`), "rows" and "groups"
+        (images and specimens of each part).
         """
         return self._facts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from lib.tasks.reflectance.baselines import ALL_KNOWN, LEAKY, MEAN, NEW_KIND, OR
 from lib.tasks.reflectance.columns import GEOMETRY
 from lib.tasks.reflectance.config import CHANNELS
 from lib.tasks.reflectance.predict_views import deletion_text
+from lib.tasks.reflectance.simulate_views import in_words
 from lib.tasks.reflectance.sources import DEMO
+from lib.words import Say, from_plain, spoken
 
-Say = Callable[..., str]
 SHOWN = 4  # best and worst specimens
 MOST_POINTS = 120  # each with its image, which the run keeps
 
@@ -214,10 +215,12 @@ def _notes(facts: Mapping[str, Any], say: Say) -> list[Panel]:
     rows, groups = facts["rows"], facts["groups"]
     parts = ", ".join(f"{say(name)} {rows[name]} ({groups[name]})" for name in rows)
     source = say("the simulated demo set") if facts["source"] == DEMO else facts["source"]
+    if facts["stage"] == "geometry":
+        source = say("{n} rendered images", n=sum(rows.values()))
     lines = [f"- {say('Images (specimens): {parts}. Source: {source}.', parts=parts, source=source)}"]
     if facts.get("start_from"):
         lines.append("- " + say("Weights started from run {run}.", run=facts["start_from"]))
-    lines += [f"- {note}" for note in facts["notes"]]
+    lines += [f"- {spoken(from_plain(note), say)}" for note in facts["notes"]]
     return [Panel("data", say("The data"), "\n".join(lines))]
 
 
@@ -230,7 +233,7 @@ def _geometry_panels(predicted: pd.DataFrame, truth: pd.DataFrame, facts: Mappin
         y, found = truth[name].to_numpy(float), predicted[name].to_numpy(float)
         spread = float(np.square(y - y.mean()).sum())
         rows.append({
-            say("parameter"): name, "MAE": round(float(np.abs(found - y).mean()), 4),
+            say("parameter"): say(in_words(name)), "MAE": round(float(np.abs(found - y).mean()), 4),
             say("of the range (%)"): round(100 * float(np.abs(found - y).mean()) / facts["spans"][name], 2),
             "R²": round(1 - float(np.square(found - y).sum()) / spread, 3) if spread > 0 else float("nan"),
         })  # fmt: skip

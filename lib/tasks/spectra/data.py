@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,7 @@ from lib.words import as_phrase, plain
 IS_VAL = "The test rows also selected the best epoch (test_source = is-val): what they tell is too good."
 SPLIT, ORDER, CHANGE = range(2, 5)  # streams of random numbers under one seed, as SIMULATED
 MEAN_ROWS = 500  # enough for a class mean
+HASHED_ROWS = 4096  # at once
 DRAWN_ROWS, MEASURED_ROWS = 100_000, 5000  # simulated at most for a balance of classes: labels alone; with spectra
 _UNIT = {"specimen": "specimen", "instrument": "instrument", "date": "day", "nothing": "row"}
 
@@ -296,7 +298,20 @@ class TableData(TrainingData):
             "test_source": config.test_data or config.test_source,
             **asked(config, self._whole.common[CLASSES]),
             "class_means": self._class_means(),
+            **({"table_sha256": self._checksum()} if config.data else {}),
         }
+
+    def _checksum(self) -> str:
+        """SHA-256 of what the parts were cut from: classes, groups and spectra of all rows.
+
+        A simulated population has none: its seed tells it, and its last digits may differ between processors.
+        """
+        found = hashlib.sha256(self._whole.table[CODE].to_numpy(np.int64).tobytes())
+        found.update(self._groups.astype(np.int64).tobytes())
+        for values in self._whole.inputs.values():
+            for first in range(0, len(values), HASHED_ROWS):
+                found.update(np.ascontiguousarray(values[first : first + HASHED_ROWS]).data)
+        return found.hexdigest()
 
     def _class_means(self) -> dict[str, dict[str, list[float]]]:
         """Mean spectrum of each class, to five digits, from at most MEAN_ROWS training rows of it: {channel: {class: (P,)}}."""
@@ -316,8 +331,8 @@ class TableData(TrainingData):
         "classes" (names in code order), "merged" (names that "other" stands for), "counts" (training rows of each class),
         "channels" (name, unit, axis), "tabular", "target" (kind, of, column), "simulated", "notes" (what was left out and what
         may spoil the evaluation) and "reading" (what was done to read the file), both as `words.plain`, "rows" and "groups"
-        (samples and specimens of each part), "source"; with an instrument transfer "transfer" (as
-        `Adaptation.facts`, and tested).
+        (samples and specimens of each part), "source", of a file "table_sha256" (of classes, groups and spectra of all rows);
+        with an instrument transfer "transfer" (as `Adaptation.facts`, and tested).
         """
         return copy.deepcopy(self._facts)
 

@@ -92,7 +92,7 @@ def scored(predicted: pd.DataFrame, truth: pd.DataFrame, samples: pd.DataFrame, 
 # --- several folds ----------------------------------------------------------------------------------------------------
 OF_A_FOLD = (
     "classes", "target", "policy", "precision_target", "recall_target", "risk", "confidence", "costs", "cutoffs", "cost",
-    "set_thresholds", "calibration_rows", "independent_rows", "grouped",
+    "set_thresholds", "calibration_rows", "independent_rows", "grouped", "chosen", "counts",
 )  # fmt: skip
 
 
@@ -117,8 +117,9 @@ def _put(n: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def joined(folds: Sequence[Facts]) -> dict[str, Any]:
-    """Facts of a joint sheet from those of its folds. Raises InputError where their classes or channels differ."""
+    """Facts of a joint sheet from those of its folds. Raises InputError where their classes, channels or table differ."""
     first = folds[0]
+    _refuse_other_table(folds)
     for key in ("classes", "channels", "target"):
         if any(fold.get(key) != first.get(key) for fold in folds):
             raise InputError("folds", Phrase("their {key} differ", key=key), "Join the folds of one training only.")
@@ -130,7 +131,34 @@ def joined(folds: Sequence[Facts]) -> dict[str, Any]:
     transfers = [bridge(fold) for fold in folds if fold.get("transfer")]
     bridged = {"transfer": pooled(transfers)} if len(transfers) == len(folds) else {}
     own = {key: value for key, value in first.items() if key not in OF_A_FOLD or key in ("classes", "target", "policy")}
-    return {**own, **tested, **told, **bridged, "folds": [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]}
+    means = {"class_means": _mean_of_means(folds)} if all(fold.get("class_means") for fold in folds) else {}
+    each = [{key: fold[key] for key in OF_A_FOLD if key in fold} for fold in folds]
+    return {**own, **tested, **told, **bridged, **means, "folds": each}
+
+
+def _refuse_other_table(folds: Sequence[Facts]) -> None:
+    """Raises InputError where the folds were not cut from the same rows; of runs without a checksum their number is compared."""
+    sums = {fold["table_sha256"] for fold in folds if fold.get("table_sha256")}
+    totals = {_cut_from(fold) for fold in folds if fold.get("rows")}
+    if len(sums) > 1 or len(totals) > 1:
+        problem = "they were not cut from the same rows: the table changed between their trainings"
+        raise InputError("folds", problem, "Train all folds on one table, then join them.")
+
+
+def _cut_from(fold: Facts) -> int:
+    """Rows of all parts together; under "is-val" the test rows are those of validation."""
+    return sum(count for part, count in fold["rows"].items() if part != "test" or fold.get("test_source") != "is-val")
+
+
+def _mean_of_means(folds: Sequence[Facts]) -> dict[str, dict[str, list[float]]]:
+    """Mean over the folds of the mean spectrum of each class, to five digits: {channel: {class: (P,)}}."""
+    return {
+        channel: {
+            name: [float(f"{x:.5g}") for x in np.mean([fold["class_means"][channel][name] for fold in folds], axis=0)]
+            for name in means
+        }
+        for channel, means in folds[0]["class_means"].items()
+    }
 
 
 def fine_truth(t: Scored, facts: Facts) -> np.ndarray | None:

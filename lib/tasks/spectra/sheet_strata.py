@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,7 +219,9 @@ def _time_figure(kind: Strata, table: pd.DataFrame, say: Say) -> go.Figure:
 
 # --- candidates -------------------------------------------------------------------------------------------------------
 def candidate_panels(facts: Facts, say: Say) -> list[Panel]:
-    """All candidates of a "best of", where the model was chosen among some."""
+    """All candidates of a "best of", where the model was chosen among some; of a joint sheet what each fold chose."""
+    if "folds" in facts:
+        return _choices_panel(facts["folds"], say)
     rows = (facts.get("chosen") or {}).get("table")
     if not rows:
         return []
@@ -235,6 +238,26 @@ def candidate_panels(facts: Facts, say: Say) -> list[Panel]:
         "those ticked, which these rows cannot tell from the first (one standard error)."
     )
     return [Panel("candidates", say("Models that were compared"), table, told, wide=True)]
+
+
+def _choices_panel(folds: Sequence[Facts], say: Say) -> list[Panel]:
+    """One row per fold: what its model is the mean of, and the held-out accuracy of the first of these."""
+    found = [fold.get("chosen") or {} for fold in folds]
+    if not all(chosen.get("members") and chosen.get("table") for chosen in found):
+        return []
+    names = [
+        "; ".join(f"{one['preprocessing']}, {one['model']}, {_setting(str(one['setting']), say)}" for one in chosen["members"])
+        for chosen in found
+    ]
+    table = pd.DataFrame({
+        say("fold"): [f"{k}/{len(folds)}" for k in range(1, len(folds) + 1)], say("model"): names,
+        say(CANDIDATE_TITLES["accuracy"]): [float(f"{chosen['table'][0]['accuracy']:.4g}") for chosen in found],
+    })  # fmt: skip
+    told = say(
+        "Each fold chose its model on held-out parts of its own training rows: the test rows had no say. Where several models "
+        "stand, theirs is the mean, and the accuracy is that of the first."
+    )
+    return [Panel("candidates", say("Models that each fold chose"), table, told, wide=True)]
 
 
 def _setting(told: str, say: Say) -> str:
