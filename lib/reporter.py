@@ -37,8 +37,7 @@ class Reporter:
         self.log.setLevel(logging.INFO)
         try:
             now, before = time.time(), self.status
-            last = (before.finished_at or before.heartbeat_at) if before.started_at else None
-            paused_s = before.paused_s + (max(now - last, 0.0) if last else 0.0)
+            paused_s = before.paused_s + (max(now - before.last_at, 0.0) if before.started_at and before.last_at else 0.0)
             again: dict[str, Any] = {"finished_at": None, "eta_s": None, "reason": ""}
             self.update(write=True, state="running", started_at=before.started_at or now, paused_s=paused_s, **again)
             if self.active:

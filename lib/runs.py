@@ -100,10 +100,14 @@ class Status(BaseModel):
     paused_s: float = 0.0  # between an end and the resume after it, since `started_at`
 
     @property
+    def last_at(self) -> float | None:
+        """When it ended, or gave the last sign of life."""
+        return self.finished_at or self.heartbeat_at
+
+    @property
     def took_s(self) -> float | None:
-        """Seconds of training until its end or the last sign of life, without pauses; None before it began."""
-        last = self.finished_at or self.heartbeat_at
-        return last - self.started_at - self.paused_s if self.started_at is not None and last is not None else None
+        """Seconds of training until `last_at`, without pauses; None before it began."""
+        return self.last_at - self.started_at - self.paused_s if self.started_at and self.last_at else None
 
     @property
     def why(self) -> str:

@@ -147,7 +147,6 @@ def _provenance(run: Run, task: Task, units: np.ndarray) -> dict[str, Any]:
     `units` (n,) number what is independent among the test samples.
     """
     status, about, config = run.status(), run.about(), run.config()
-    ended = status.finished_at or status.heartbeat_at  # the trainer builds the sheet before it says that it is done
     versions = {"lightbench": str(about.get("version") or __version__), "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -158,10 +157,11 @@ def _provenance(run: Run, task: Task, units: np.ndarray) -> dict[str, Any]:
     data = {
         key: value for key, value in config.items() if isinstance(extra := groups.get(key), dict) and extra.get("group") == "data"
     }
+    # The trainer builds the sheet before it says that it is done: until then its last sign of life is the end.
     return {
         "command": command(run, task), "seed": config.get("seed"), "test_samples": len(units),
         "test_units": int(units.max(initial=-1)) + 1, "unseen": UNSEEN_BY_FOLD if about.get("folds") else UNSEEN,
-        "data": data, "config": config, "versions": versions, "seconds": status.took_s, "trained_at": ended,
+        "data": data, "config": config, "versions": versions, "seconds": status.took_s, "trained_at": status.last_at,
         "epochs": status.epoch, "best_epoch": status.best_epoch, "executor": about.get("executor"),
     }  # fmt: skip
 

@@ -82,10 +82,11 @@ def runs_table(task: Task, rows: Sequence[Overview]) -> pd.DataFrame:
             t("made"): pd.to_datetime(pd.Series([row.status.created_at for row in rows]), unit="s", utc=True),
         }
     )
-    names = [name for name in differing(task, rows) if name not in ("model", "epochs", "start_from")][:SHOWN_SETTINGS]
+    settings = settings_of(task, rows)
+    names = [name for name in differing(settings) if name not in ("model", "epochs", "start_from")][:SHOWN_SETTINGS]
     if any(exported):
         table[t("exported as")] = exported
-    return table.assign(**{name: [_plain_cell(row.config.get(name)) for row in rows] for name in names})
+    return table.assign(**{name: [_plain_cell(one.get(name)) for one in settings] for name in names})
 
 
 def _plain_cell(value: Any) -> Any:
@@ -344,8 +345,7 @@ def _with_interval(metric: Mapping[str, Any]) -> str:
 
 def settings_table(task: Task, rows: Sequence[Overview], labels: Sequence[str]) -> pd.DataFrame:
     """Only the settings that differ, one row each, one column per run."""
-    names = differing(task, rows, ignore=())
-    columns = {
-        label: [str(one.get(name, "–")) for name in names] for label, one in zip(labels, settings_of(task, rows), strict=True)
-    }
+    settings = settings_of(task, rows)
+    names = differing(settings, ignore=())
+    columns = {label: [str(one.get(name, "–")) for name in names] for label, one in zip(labels, settings, strict=True)}
     return pd.DataFrame({t("setting"): names} | columns)

@@ -119,9 +119,8 @@ def settings_of(task: Task, rows: Sequence[Overview]) -> list[dict[str, Any]]:
     return [defaults | dict(row.config) for row in rows]
 
 
-def differing(task: Task, rows: Sequence[Overview], ignore: Iterable[str] = ("seed",)) -> list[str]:
-    """Settings that are not the same in all these runs, in the order of the Config."""
-    settings = settings_of(task, rows)
+def differing(settings: Sequence[Mapping[str, Any]], ignore: Iterable[str] = ("seed",)) -> list[str]:
+    """Names of settings that are not the same in all runs, whose `settings_of` these are, in the order of the Config."""
     names = list(dict.fromkeys(name for one in settings for name in one))
     return [n for n in names if n not in set(ignore) and len({repr(one.get(n)) for one in settings}) > 1]
 

@@ -8,42 +8,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
 from lib import labels, looking
-from lib.panels import Panel
 from lib.task import InputError
 from lib.tasks.bragg import TASK, files, hdf5, sheet_views
 from lib.tasks.bragg.config import Acquisition
 from lib.tasks.bragg.settings import Training
 from tests.bragg.bad_frames import BAD_FILES, bad_map, frames, write_cbf, write_cxi, write_nxmx
+from tests.french import refused, words_of
 
 FRENCH = TASK.speaking("fr")
 ENGLISH = re.compile(r"\b(the|of|and|with|which|frames|peaks|spots|found)\b")
-
-
-def told(error: InputError) -> InputError:
-    """The error in French, which neither problem nor remedy may escape."""
-    french = error.spoken(FRENCH.tell)
-    assert french.problem != error.problem and french.remedy != error.remedy, str(french)
-    assert "{" not in str(french)
-    return french
-
-
-def words_of(panels: list[Panel]) -> str:
-    """All that a reader of some panels sees: titles, explanations, axes, legends, tables."""
-    seen: list[str] = []
-    for panel in panels:
-        seen += [panel.title, panel.explanation]
-        content = panel.content
-        if isinstance(content, pd.DataFrame):
-            seen += [*map(str, content.columns), *content.astype(str).to_numpy().ravel()]
-        elif isinstance(content, go.Figure):
-            layout = content.layout
-            seen += [str(layout.xaxis.title.text), str(layout.yaxis.title.text), str(layout.title.text)]
-            seen += [str(trace.name) for trace in content.data]
-    return " | ".join(text for text in seen if text and text != "None")
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
@@ -54,7 +30,7 @@ def test_every_broken_file_is_refused_in_french(case: str, tmp_path: Path) -> No
     write(folder / name)
     with pytest.raises(InputError) as caught:
         files.read(folder / name, Acquisition())
-    told(caught.value)
+    refused(TASK, caught.value)
     hdf5.close_files()
 
 
@@ -71,17 +47,17 @@ def test_every_broken_file_is_refused_in_french(case: str, tmp_path: Path) -> No
 def test_wrong_settings_are_refused_in_french(typed: dict[str, object], words: str) -> None:
     with pytest.raises(InputError) as caught:
         Acquisition.parse(typed)
-    assert words in told(caught.value).problem
+    assert words in refused(TASK, caught.value).problem
 
 
 def test_wrong_trainings_and_cells_are_refused_in_french() -> None:
     for values in ({"labels": "mine"}, {"batch_size": 9, "frames_per_epoch": 8}):
         with pytest.raises(InputError) as caught:
             Training.parse(values)
-        told(caught.value)
+        refused(TASK, caught.value)
     with pytest.raises(InputError) as caught:
         TASK.Simulation.parse({"cell_alpha_deg": 40.0, "cell_gamma_deg": 145.0})
-    assert "aucune maille n'a les angles 40°" in told(caught.value).problem
+    assert "aucune maille n'a les angles 40°" in refused(TASK, caught.value).problem
 
 
 def test_remarks_on_files_are_told_in_french(tmp_path: Path) -> None:
@@ -153,7 +129,7 @@ def test_refusals_of_labels_and_finders_are_in_french(tmp_path: Path, monkeypatc
     ):  # fmt: skip
         with pytest.raises(InputError) as caught:
             make()
-        assert told(caught.value).subject != caught.value.subject
+        assert refused(TASK, caught.value).subject != caught.value.subject
 
 
 def test_finders_and_projections_have_french_names() -> None:

@@ -7,45 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 import tifffile
 
 from lib import serve
-from lib.panels import Film, Panel
 from lib.task import InputError, Samples
 from lib.tasks.diffusion import TASK, files
 from lib.tasks.diffusion.config import Acquisition, Simulation, Training
 from lib.tasks.diffusion.simulate import simulate_clips
 from tests.diffusion.bad_files import write_bad_tiffs
+from tests.french import refused, words_of
 
 FRENCH = TASK.speaking("fr")
 ENGLISH = re.compile(r"\b(the|of|and|with|which|clips? is|frames?|spots?|molecule|true|lag|background|error)\b")
-
-
-def words_of(panels: list[Panel]) -> str:
-    """All that a reader of some panels sees: titles, explanations, axes, legends, tables, films."""
-    seen: list[str] = []
-    for panel in panels:
-        seen += [panel.title, panel.explanation]
-        content = panel.content
-        if isinstance(content, pd.DataFrame):
-            seen += [*map(str, content.columns), *map(str, content.to_numpy().ravel())]
-        elif isinstance(content, go.Figure):
-            seen += [str(content.layout.xaxis.title.text), str(content.layout.yaxis.title.text)]
-            seen += [f"{trace.name} | {trace.text} | {trace.hovertemplate}" for trace in content.data]
-        elif isinstance(content, Film):
-            seen += [*(reel.title for reel in content.reels), *(marks.name for marks in content.marks)]
-        else:
-            seen += [str(content)] if isinstance(content, str) else []
-    return " | ".join(text for text in seen if text and text != "None").replace("\u00a0", " ")
-
-
-def told(error: InputError) -> str:
-    """The error in French, which neither problem nor remedy may escape."""
-    french = error.spoken(FRENCH.tell)
-    assert french.problem != error.problem and french.remedy != error.remedy, str(french)
-    return str(french).replace("\u00a0", " ")
 
 
 def predicted(d: np.ndarray) -> pd.DataFrame:
@@ -63,7 +37,7 @@ def test_every_broken_file_is_refused_in_french(tmp_path: Path, clips: Samples) 
     for path in write_bad_tiffs(tmp_path / "ici", clips.inputs["clip_adu"][0]):
         with pytest.raises(InputError) as caught:
             FRENCH.read(path, Acquisition())
-        assert "{" not in told(caught.value)
+        refused(TASK, caught.value)
 
 
 def test_the_note_of_a_clip_is_in_french_and_its_english_is_as_before(tmp_path: Path, clips: Samples) -> None:
@@ -112,7 +86,7 @@ def test_wrong_settings_are_refused_in_french() -> None:
     for config, values in [*wrong, (Training, {"photons_min": 9e4})]:
         with pytest.raises(InputError) as caught:
             config.parse(values)
-        assert "{" not in told(caught.value)
+        refused(TASK, caught.value)
 
 
 def test_pages_of_simulating_and_cleaning_are_in_french(tmp_path: Path, clips: Samples) -> None:
@@ -127,7 +101,7 @@ def test_pages_of_simulating_and_cleaning_are_in_french(tmp_path: Path, clips: S
     assert serve.OPERATIONS["calibrate"](asked, print)["panels"][0]["title"] == "Ce qui a été lu dans les clips"
     with pytest.raises(InputError) as caught:
         FRENCH.calibrate(clips.take([]), Acquisition(), np.random.default_rng(0))
-    assert "il n'y a pas de clip" in told(caught.value)
+    assert "il n'y a pas de clip" in refused(TASK, caught.value).problem
 
 
 def test_predictions_and_the_sheet_are_in_french(clips: Samples) -> None:

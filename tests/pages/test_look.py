@@ -396,7 +396,6 @@ def test_a_search_that_fails_is_told_and_begun_again_only_when_asked(
 def test_a_long_search_shows_the_picture_meanwhile_and_can_be_stopped(
     page: AppTest, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 0)
     waiting, request = threading.Event(), Here.request
 
     def slow(self: Here, op: str, payload: dict[str, Any], on_progress: Any = None, stop: Any = None) -> dict[str, Any]:
@@ -408,12 +407,13 @@ def test_a_long_search_shows_the_picture_meanwhile_and_can_be_stopped(
         return request(self, op, payload, on_progress, stop)
 
     monkeypatch.setattr(Here, "request", slow)
-    page.selectbox(key="dots-look-finder").set_value("maxima").run()
-    assert screen.data["row"] == 0 and "maxima" not in screen.marks
-    page.button(key="dots-look-finding-cancel").click().run()
-    wait_for(lambda: "Stopped as you asked" in texts(page.run()), "the end of the search")
+    with monkeypatch.context() as hasty:
+        hasty.setattr("lib.ui.work.AT_ONCE_S", 0)
+        page.selectbox(key="dots-look-finder").set_value("maxima").run()
+        assert screen.data["row"] == 0 and "maxima" not in screen.marks
+        page.button(key="dots-look-finding-cancel").click().run()
+        wait_for(lambda: "Stopped as you asked" in texts(page.run()), "the end of the search")
     waiting.set()
-    monkeypatch.setattr("lib.ui.work.AT_ONCE_S", 120.0)
     page.button(key="dots-look-find-again").click().run()
     assert len(screen.marks["maxima"]) == 10
 
